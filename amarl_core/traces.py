@@ -1,0 +1,261 @@
+"""Request traces: one row per request, in order of arrival.
+
+A trace comes from the generator (`scenario.training_trace`), from the held-out days (`scenario.test_trace`) or
+from a file (`load_trace`), and is the same kind of thing in all three cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from amarl_core.errors import TraceError, problem
+from amarl_core.tables import Column, Table, check_header, check_range, read_bytes, read_csv
+
+if TYPE_CHECKING:
+    from amarl_core.scenario import Scenario
+
+DAY_S = 86_400.0
+TRACE_COLUMNS = {
+    "request_id": Column("int", least=0, unique=False),
+    "t_s": Column("float", least=0, most=1e9, unit="s"),
+    "service": Column("text"),
+    "source": Column("text"),
+    "destination": Column("text"),
+    "bundle": Column("int", above=0, most=10**6),
+    "demand_kbps": Column("int", above=0, most=10**9, unit="kbps"),
+    "hold_s": Column("float", above=0, most=1e9, unit="s"),
+}
+_ARRAYS = {
+    "request_id": np.int64,
+    "t_s": np.float64,
+    "service": np.int16,
+    "source": np.int32,
+    "destination": np.int32,
+    "bundle": np.int32,
+    "demand_kbps": np.int64,
+    "hold_s": np.float64,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """n requests in order of arrival (ties by request_id).
+
+    Attributes:
+        name: What it is called in records, such as "test-weekday".
+        service_ids: Names behind `service`.
+        node_ids: Names behind `source` and `destination`.
+        request_id: int64 [n], unique.
+        t_s: Arrival in s, float64 [n], never decreasing; second 0 is midnight before day 0.
+        service: Index into `service_ids`, int16 [n].
+        source: Node index, int32 [n].
+        destination: Node index, int32 [n].
+        bundle: Sessions in the request, int32 [n].
+        demand_kbps: Bandwidth of the whole request (paper: b_p), int64 [n].
+        hold_s: Holding time in s, float64 [n].
+    """
+
+    name: str
+    service_ids: tuple[str, ...]
+    node_ids: tuple[str, ...]
+    request_id: np.ndarray
+    t_s: np.ndarray
+    service: np.ndarray
+    source: np.ndarray
+    destination: np.ndarray
+    bundle: np.ndarray
+    demand_kbps: np.ndarray
+    hold_s: np.ndarray
+
+    def __post_init__(self) -> None:
+        for column, dtype in _ARRAYS.items():
+            object.__setattr__(self, column, np.ascontiguousarray(getattr(self, column), dtype=dtype))
+
+    def __len__(self) -> int:
+        return len(self.request_id)
+
+    def __getitem__(self, part: slice | np.ndarray) -> Trace:
+        """Return the requests of a slice, a mask or increasing indices, as a trace."""
+        return replace(self, **{column: getattr(self, column)[part] for column in _ARRAYS})
+
+    def head(self, n: int) -> Trace:
+        """Return the first n requests."""
+        return self[:n]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of the content (names and little-endian arrays), whatever file or generator it came from."""
+        digest = hashlib.sha256(json.dumps([self.service_ids, self.node_ids]).encode())
+        for column, dtype in _ARRAYS.items():
+            digest.update(getattr(self, column).astype(np.dtype(dtype).newbyteorder("<")).tobytes())
+        return digest.hexdigest()
+
+    def frame(self) -> pd.DataFrame:
+        """Return the requests as a table with names, in the columns of a trace file."""
+        texts = {"service": self.service_ids, "source": self.node_ids, "destination": self.node_ids}
+        return pd.DataFrame(
+            {
+                column: pd.Categorical.from_codes(getattr(self, column), categories=list(texts[column]))
+                if column in texts
+                else getattr(self, column)
+                for column in TRACE_COLUMNS
+            }
+        )
+
+    def write(self, path: str | Path) -> Path:
+        """Write the trace to a .csv, .csv.gz or .parquet file and return its path."""
+        path = Path(path)
+        if path.name.endswith((".csv", ".csv.gz")):
+            self.frame().to_csv(path, index=False, lineterminator="\n")
+            return path
+        if path.suffix != ".parquet":
+            raise TraceError(problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet"))
+        table = pa.Table.from_pandas(self.frame(), preserve_index=False)
+        texts = ["service", "source", "destination"]
+        # the bytes of increasing and of random doubles compress far better apart
+        split = {"t_s": "BYTE_STREAM_SPLIT", "hold_s": "BYTE_STREAM_SPLIT", "request_id": "DELTA_BINARY_PACKED"}
+        pq.write_table(
+            table,
+            path,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[*texts, "bundle", "demand_kbps"],
+            column_encoding=split,
+        )
+        return path
+
+
+def load_trace(path: str | Path, scenario: Scenario) -> Trace:
+    """Read a trace from CSV, CSV.gz or Parquet, checked against a scenario.
+
+    Args:
+        path: The file, with the columns of `TRACE_COLUMNS`.
+        scenario: Whose nodes and services the requests name.
+
+    Returns:
+        The trace, named as the file.
+
+    Raises:
+        TraceError: At the first fault, with file, row, column, value, expectation and remedy.
+    """
+    path = Path(path)
+    if path.name.endswith((".csv", ".csv.gz")):
+        table = read_csv(path, TRACE_COLUMNS, TraceError)
+    elif path.suffix == ".parquet":
+        table = _read_parquet(path)
+    else:
+        raise TraceError(problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet"))
+    services = {service: s for s, service in enumerate(scenario.service_ids)}
+    nodes = scenario.network.node_index
+    columns = {
+        "service": table.lookup("service", services, "service", "Correct the name or add it to services.csv."),
+        "source": table.lookup("source", nodes, "node", "Correct the name or add it to nodes.csv."),
+        "destination": table.lookup("destination", nodes, "node", "Correct the name or add it to nodes.csv."),
+    }
+    _check_order(table)
+    return Trace(
+        name=path.name.split(".")[0],
+        service_ids=scenario.service_ids,
+        node_ids=scenario.network.node_ids,
+        **{column: columns.get(column, table[column]) for column in TRACE_COLUMNS},
+    )
+
+
+def _check_order(table: Table) -> None:
+    """Refuse duplicate requests and requests out of order."""
+    request_id, t_s = table["request_id"], table["t_s"]
+    order = np.argsort(request_id, kind="stable")
+    again = order[1:][np.diff(request_id[order]) == 0]
+    if len(again):
+        table.fail(int(again.min()), "request_id", "each request once", "Remove or renumber the duplicate.")
+    earlier = np.flatnonzero(np.diff(t_s) < 0)
+    if len(earlier):
+        i = int(earlier[0]) + 1
+        table.fail(i, "t_s", f"at least {t_s[i - 1]:.15g}, the arrival before it", "Sort the rows by t_s, request_id.")
+    swapped = np.flatnonzero((np.diff(t_s) == 0) & (np.diff(request_id) < 0))
+    if len(swapped):
+        i = int(swapped[0]) + 1
+        table.fail(i, "request_id", "increasing ids among equal t_s", "Sort the rows by t_s, request_id.")
+
+
+def _read_parquet(path: Path) -> Table:
+    """Read a Parquet trace; rows of errors count from 1."""
+    content = read_bytes(path, TraceError)
+    try:
+        data = pq.read_table(pa.BufferReader(content))
+    except (pa.ArrowException, OSError, ValueError) as reason:
+        raise TraceError(
+            problem(path, None, None, f"not Parquet: {reason}", "a Parquet file", "Write it again.")
+        ) from reason
+    check_header(path, data.column_names, TRACE_COLUMNS, TraceError)
+    if data.num_rows == 0:
+        raise TraceError(problem(path, None, None, "a table without rows", "at least one request", "Add the rows."))
+    table = Table(path, TraceError, {}, range(1, data.num_rows + 1))
+    for name, column in TRACE_COLUMNS.items():
+        values = data.column(name)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        if values.null_count:
+            table.shown[name] = values.to_pylist()
+            table.fail(table.shown[name].index(None), name, column.expectation(), "Fill the cell.")
+        is_kind = {
+            "text": pa.types.is_string(values.type) or pa.types.is_large_string(values.type),
+            "int": pa.types.is_integer(values.type) and values.type != pa.uint64(),
+            "float": pa.types.is_floating(values.type) or pa.types.is_integer(values.type),
+        }[column.kind]
+        if not is_kind:
+            raise TraceError(
+                problem(path, None, name, f"of type {values.type}", f"{column.expectation()}", "Convert the column.")
+            )
+        if column.kind == "text":
+            table.columns[name] = values.to_pylist()
+            continue
+        table.columns[name] = values.to_numpy().astype(np.int64 if column.kind == "int" else np.float64)
+        check_range(table, name, column, table.columns[name])
+    return table
+
+
+def repeat(trace: Trace, passes: int, period_s: float) -> Trace:
+    """Return a trace several times over, each pass shifted by one period more.
+
+    Args:
+        trace: The requests of one pass.
+        passes: How often, at least once.
+        period_s: Length of a pass in s, at least the time of its last arrival; a multiple of a day keeps the hours.
+
+    Returns:
+        One continuous timeline with request ids that stay unique.
+
+    Raises:
+        TraceError: `passes` is below 1, or a pass is longer than `period_s`.
+    """
+    if passes < 1:
+        raise TraceError(problem(None, None, "passes", passes, "a positive integer"))
+    last = float(trace.t_s[-1]) if len(trace) else 0.0
+    if not np.isfinite(period_s) or period_s < last - (float(trace.t_s[0]) if len(trace) else 0.0):
+        raise TraceError(
+            problem(None, None, "period_s", period_s, f"at least {last:g} s, the trace's last arrival",
+                    "Give the number of whole days times 86400.")
+        )
+    ids = int(trace.request_id.max()) + 1 if len(trace) else 0
+    number = np.repeat(np.arange(passes), len(trace))
+    tiled = {column: np.tile(getattr(trace, column), passes) for column in _ARRAYS}
+    tiled["request_id"] = tiled["request_id"] + number * ids
+    tiled["t_s"] = tiled["t_s"] + number * period_s
+    return replace(trace, **tiled)
+
+
+def join(traces: list[Trace], name: str) -> Trace:
+    """Return traces that follow each other as one; their times and ids must already be in order."""
+    columns = {column: np.concatenate([getattr(trace, column) for trace in traces]) for column in _ARRAYS}
+    return replace(traces[0], name=name, **columns)
