@@ -1,0 +1,135 @@
+"""The memory of a run: what all threads share, what one thread owns, and the scalars they follow."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from amarl_core.inference import Nets, Scratch
+from amarl_core.native import new_conditions, new_mutex
+from amarl_core.routing import Rules, Work, World
+from amarl_core.store import Shared
+
+DONE, FULL, BUSY, STOPPED, AHEAD, NO_LEDGER, NO_ROOM = range(7)
+"""Why a kernel returned: no event left, rollout buffer full, time to look at Ctrl-C, stop flag, beyond the horizon,
+ledger full, too many active flows."""
+
+EVENTS_PER_CALL = 8192
+"""A kernel comes back to Python after so many events, so that Ctrl-C works."""
+
+ROW = np.dtype([("latency", "f8"), ("snapshot_version", "i8"), ("commit_version", "i8"), ("n_links", "i2"),
+                ("n_hosts", "i2"), ("cause", "i2"), ("attempts", "i2")])
+STREAM = np.dtype([("clock", "f8"), ("reward", "f8"), ("cursor", "i8"), ("n_active", "i8"), ("accepted", "i8"),
+                   ("conflicts", "i8"), ("commits", "i8"), ("stale", "i8"), ("steps", "i8"), ("wait_ns", "i8"),
+                   ("agent", "i8")])
+
+
+class Options(NamedTuple):
+    """Scalars of a run, resolved from the configuration."""
+
+    rules: Rules
+    attempts: int
+    learn: int  # 1 samples and fills the buffer, 0 takes the most likely slot
+    lag_s: float
+    window: int
+    success: float
+    failure: float
+    hop_cost: float
+    beta: float  # weight of the priced cost in the reward
+    gamma: float
+    gae_lambda: float
+
+
+class Records(NamedTuple):
+    """What became of each of n requests; routes too, so that a departure knows what to give back."""
+
+    rows: np.ndarray  # ROW[n]
+    links: np.ndarray  # int16[n, H]
+    hosts: np.ndarray  # int16[n, K]
+    planned: np.ndarray  # uint8[n + 1], arrival order: the plan is ready for its turn
+
+
+class Gate(NamedTuple):
+    """The waiting room of A agents."""
+
+    mutex: np.ndarray
+    conditions: np.ndarray  # int64[A, 16]
+    clock: np.ndarray  # float64[A], free order: each agent's next event
+    threshold: np.ndarray  # float64[A], progress that an agent waits for; infinite when it does not wait
+    state: np.ndarray  # int64[3]: turn, whether someone settles, agents waiting
+
+
+TURN, SETTLING, WAITING = range(3)
+
+
+class Flows(NamedTuple):
+    """A binary heap of active flows by departure time."""
+
+    t_s: np.ndarray  # float64[C]
+    row: np.ndarray  # int64[C]
+
+
+class Buffer(NamedTuple):
+    """One agent's rollout of at most B decisions."""
+
+    observation: np.ndarray  # float32[B, O]
+    mask: np.ndarray  # bool[B, M]
+    action: np.ndarray  # int64[B]
+    log_prob: np.ndarray  # float32[B]
+    value: np.ndarray  # float32[B]
+    reward: np.ndarray  # float32[B]
+    advantage: np.ndarray  # float32[B]
+    returns: np.ndarray  # float32[B]
+    price: np.ndarray  # float64[B], priced cost of the walk before the decision
+    hops: np.ndarray  # int64[B], links of the walk before the decision
+    uniform: np.ndarray  # float64[B], draws of the agent's own generator
+    fill: np.ndarray  # int64[1]
+
+
+class Arena(NamedTuple):
+    """What all threads of a run share."""
+
+    world: World
+    shared: Shared
+    gate: Gate
+    nets: Nets
+    requests: np.ndarray  # REQUEST[n], in order of arrival
+    records: Records
+    departures: Flows  # arrival order: one heap, owned by whoever settles
+    n_departures: np.ndarray  # int64[1]
+
+
+class Agent(NamedTuple):
+    """What one thread owns."""
+
+    stream: np.ndarray  # STREAM[1]
+    mine: np.ndarray  # int64[n_a], rows of this agent's requests
+    flows: Flows  # free order: this agent's heap
+    work: Work
+    scratch: Scratch
+    buffer: Buffer
+
+
+def make_gate(n_agents: int) -> Gate:
+    """Return a gate at turn 0 with every clock at minus infinity."""
+    return Gate(new_mutex(), new_conditions(n_agents), np.full(n_agents, -np.inf), np.full(n_agents, np.inf),
+                np.zeros(3, np.int64))
+
+
+def make_records(n_requests: int, max_hops: int, n_stages: int) -> Records:
+    """Return records for n requests."""
+    return Records(np.zeros(n_requests, ROW), np.zeros((n_requests, max_hops), np.int16),
+                   np.zeros((n_requests, n_stages), np.int16), np.zeros(n_requests + 1, np.uint8))
+
+
+def make_flows(capacity: int) -> Flows:
+    """Return an empty heap."""
+    return Flows(np.zeros(max(capacity, 1)), np.zeros(max(capacity, 1), np.int64))
+
+
+def make_buffer(size: int, n_inputs: int, n_slots: int) -> Buffer:
+    """Return an empty rollout buffer of so many decisions."""
+    def floats() -> np.ndarray:
+        return np.zeros(size, np.float32)
+    return Buffer(np.zeros((size, n_inputs), np.float32), np.zeros((size, n_slots), np.bool_),
+                  np.zeros(size, np.int64), floats(), floats(), floats(), floats(), floats(), np.zeros(size),
+                  np.zeros(size, np.int64), np.zeros(size), np.zeros(1, np.int64))

@@ -1,0 +1,98 @@
+"""How a run is set up: every choice the paper leaves open, in one frozen, checked dataclass.
+
+How the defaults were chosen: on training days only, by the GoS reached within a budget of wall-clock
+(`python -m amarl_core.tune`), never on a held-out day. The table of that search is in `data/README.md`.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from amarl_core.errors import AmarlError
+from amarl_core.inference import ACTIVATIONS
+from amarl_core.routing import MASKS, SLOT_ORDERS
+
+METHODS = ("sarl", "amarl")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Raises:
+        AmarlError: a value outside its range, with the range.
+    """
+
+    method: str = "amarl"  # sarl: one agent for all services; amarl: one agent per service
+    seed: int = 0
+    days: int = 12  # training days, one continuous timeline
+    passes: int = 1  # traversals of those days
+    # the request
+    mask: str = "delay"  # action mask: immediate (the paper) or delay
+    slot_order: str = "priced"  # order of the neighbour slots: priced or static
+    max_slots: int = 10  # neighbours kept at most
+    max_hops: int = 24  # links of a walk at most
+    mu: float = 100.0  # base of the exponential price mu^u - 1
+    # the reward: success or failure, minus beta x priced cost, minus hop_cost a hop
+    success: float = 1.0
+    failure: float = -1.0
+    beta: float = 0.5
+    hop_cost: float = 0.005
+    # asynchrony while training
+    lag_s: float = 3600.0  # how far an agent's clock may run ahead of the slowest, s of simulated time
+    # the network and Maskable PPO
+    width: int = 32  # units of each of the two hidden layers, actor and critic apart
+    activation: str = "tanh"
+    learning_rate: float = 2e-3  # falls linearly to final_learning_rate
+    final_learning_rate: float = 2e-4
+    rollouts_per_day: int = 8  # an agent's rollout is its own decisions of a day divided by this
+    minibatch: int = 1024  # decisions
+    epochs: int = 3
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    entropy_weight: float = 0.003
+    value_weight: float = 0.5
+    max_grad_norm: float = 0.5
+    deterministic: bool = False  # one thread, agents take turns in order of time
+
+    def __post_init__(self) -> None:
+        for name, valid in (("method", METHODS), ("mask", MASKS), ("slot_order", SLOT_ORDERS),
+                            ("activation", ACTIVATIONS)):
+            value = getattr(self, name)
+            if value not in valid:
+                raise AmarlError(f"{name} is {value!r}; expected one of {', '.join(valid)}")
+        for name in ("days", "passes", "max_slots", "max_hops", "width", "rollouts_per_day", "epochs"):
+            self._check(name, int, 1)
+        self._check("minibatch", int, 2)
+        self._check("seed", int, 0)
+        for name in ("beta", "hop_cost", "lag_s", "entropy_weight", "value_weight"):
+            self._check(name, float, 0.0)
+        for name in ("learning_rate", "final_learning_rate", "clip_range", "max_grad_norm"):
+            self._check(name, float, 1e-9)
+        for name in ("gamma", "gae_lambda"):
+            self._check(name, float, 0.0, 1.0)
+        self._check("mu", float, 1.0 + 1e-9)
+
+    def _check(self, name: str, kind: type, least: float, most: float = float("inf")) -> None:
+        value = getattr(self, name)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or (kind is int and value != int(value)) or not least <= value <= most:
+            wanted = "an integer" if kind is int else "a number"
+            raise AmarlError(f"{name} is {value!r}; expected {wanted} from {least:g} to {most:g}")
+
+
+SELFISH = dict(beta=0.0, hop_cost=0.02, slot_order="static")
+"""The ablation: an agent is paid for its own acceptance alone and slots stand in static order."""
+
+
+def make_config(**choices: object) -> TrainConfig:
+    """Return a configuration; an unknown name is refused with the valid ones.
+
+    Raises:
+        AmarlError: an unknown name or a value out of range.
+    """
+    valid = [field.name for field in dataclasses.fields(TrainConfig)]
+    unknown = sorted(set(choices) - set(valid))
+    if unknown:
+        raise AmarlError(f"unknown setting {', '.join(unknown)}; the valid ones are {', '.join(valid)}")
+    return TrainConfig(**choices)

@@ -1,0 +1,97 @@
+"""Serve a trace with a trained team or a routing rule: one call for agents and baselines alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from amarl_core.arena import BUSY, DONE
+from amarl_core.baselines import Baseline, serve_rule
+from amarl_core.errors import AmarlError
+from amarl_core.inference import make_nets
+from amarl_core.routing import make_world
+from amarl_core.search import make_search
+from amarl_core.simulation import AgentError, Clocked, Simulation, Team, options_for, play, run_threads
+from amarl_core.config import TrainConfig
+
+EVAL_ATTEMPTS = 3
+EVAL_LAG_S = 60.0
+EVAL_WINDOW = 4
+"""Defaults of evaluation: attempts of the headline, lag of free order (s of simulated time), requests ahead."""
+
+REQUESTS_PER_CALL = 2000
+MAX_HOPS = 24
+
+
+@dataclass(frozen=True)
+class Played:
+    """A served trace: decisions and ledger as frames, and what serving took."""
+
+    decisions: pd.DataFrame
+    ledger: pd.DataFrame
+    clocked: Clocked
+    steps: int  # decisions asked of the policy
+    conflicts: int
+    stale: float  # mean number of commits and releases between a snapshot and its commit
+
+
+def evaluate(policy, trace, order: str = "arrival", attempts: int = EVAL_ATTEMPTS, *, lag_s: float = EVAL_LAG_S,
+             window: int = EVAL_WINDOW) -> pd.DataFrame:
+    """Serve a trace from an empty network and return its decisions; see `play_trace`."""
+    return play_trace(policy, trace, order, attempts, lag_s=lag_s, window=window).decisions
+
+
+def play_trace(policy, trace, order: str = "arrival", attempts: int = EVAL_ATTEMPTS, *, lag_s: float = EVAL_LAG_S,
+               window: int = EVAL_WINDOW, scenario=None) -> Played:
+    """Serve a trace from an empty network, by a trained run or by a baseline.
+
+    Args:
+        policy: a run (`agents.train`, `agents.load_run`) or a `baselines.baseline(...)`.
+        trace: requests in order of arrival.
+        order: `arrival` commits in order of arrival over all services; `free` as soon as the lock is free.
+        attempts: plans of one request at most; 1 is the paper's, a conflict then rejects the request.
+        lag_s: free order: how far an agent's clock may run ahead of the slowest, s of simulated time.
+        window: arrival order: how many requests ahead of its turn an agent may plan.
+        scenario: the world of a baseline.
+
+    Raises:
+        AmarlError: a value out of range or an unknown order.
+    """
+    if attempts < 1 or window < 0 or lag_s < 0:
+        raise AmarlError(f"attempts {attempts}, window {window}, lag_s {lag_s}: expected at least 1, 0 and 0")
+    if isinstance(policy, Baseline):
+        if scenario is None:
+            raise AmarlError("a baseline needs scenario=...; a trained run brings its own")
+        return _play_rule(policy, scenario, trace)
+    options = options_for(policy.config, attempts=attempts, lag_s=lag_s, window=window)
+    simulation = Simulation(policy.scenario, policy.world, trace, policy.team, policy.nets, options)
+    return _played(simulation, play(simulation, order))
+
+
+def _played(simulation: Simulation, clocked: Clocked) -> Played:
+    streams = np.concatenate([agent.stream for agent in simulation.agents])
+    commits = max(int(streams["commits"].sum()), 1)
+    return Played(simulation.decisions(), simulation.ledger(), clocked, int(streams["steps"].sum()),
+                  int(streams["conflicts"].sum()), float(streams["stale"].sum() / commits))
+
+
+def _play_rule(rule: Baseline, scenario, trace) -> Played:
+    """Serve a trace by a rule, on one thread."""
+    world = make_world(scenario, rule.mu)
+    team = Team.of(scenario, rule.name)
+    nets = make_nets(1, 1, 1, 1, "relu")
+    options = options_for(TrainConfig(max_hops=MAX_HOPS))
+    simulation = Simulation(scenario, world, trace, team, nets, options)
+    search = make_search(world)
+    reserved = np.array([tier == "cu" for tier in scenario.network.tier])
+
+    def serve(a: int) -> None:
+        while True:
+            code = serve_rule(simulation.arena, simulation.agents[0], search, rule.rule, reserved, MAX_HOPS,
+                              REQUESTS_PER_CALL)
+            if code == DONE or simulation.stopped:
+                return
+            if code != BUSY:
+                raise AgentError(f"{rule.name}: stopped early with code {code}")
+
+    return _played(simulation, run_threads(team.agents, serve, simulation.stop))

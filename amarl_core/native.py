@@ -1,0 +1,106 @@
+"""POSIX mutexes, condition variables and clocks, callable from compiled code that holds no interpreter lock.
+
+numba resolves the C functions in the running process, so the kernels stay cacheable. The memory of each
+object is a row of int64 words that numpy owns; its address is stable for as long as the array lives.
+"""
+
+import ctypes
+from contextlib import contextmanager
+from typing import Iterator
+
+import numpy as np
+from numba import njit, types
+
+KERNEL = dict(nogil=True, cache=True, error_model="numpy")
+"""Options of every kernel: no interpreter lock, cached on disk, no exceptions."""
+
+MUTEX_WORDS = 16
+"""int64 words kept for a pthread_mutex_t or a pthread_cond_t (at most 64 bytes on Linux and macOS)."""
+
+CLOCK_REALTIME = 0
+
+_mutex_lock = types.ExternalFunction("pthread_mutex_lock", types.int32(types.uintp))
+_mutex_trylock = types.ExternalFunction("pthread_mutex_trylock", types.int32(types.uintp))
+_mutex_unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(types.uintp))
+_cond_signal = types.ExternalFunction("pthread_cond_signal", types.int32(types.uintp))
+_cond_timedwait = types.ExternalFunction("pthread_cond_timedwait",
+                                         types.int32(types.uintp, types.uintp, types.uintp))
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
+
+_libc = ctypes.CDLL(None, use_errno=False)  # CDLL, not PyDLL: it lets go of the interpreter lock while it waits
+
+
+def new_mutex() -> np.ndarray:
+    """Return an initialised mutex: int64[MUTEX_WORDS]."""
+    memory = np.zeros(MUTEX_WORDS, np.int64)
+    if _libc.pthread_mutex_init(ctypes.c_void_p(memory.ctypes.data), None) != 0:
+        raise OSError("pthread_mutex_init failed")
+    return memory
+
+
+def new_conditions(n: int) -> np.ndarray:
+    """Return n initialised condition variables: int64[n, MUTEX_WORDS]."""
+    memory = np.zeros((n, MUTEX_WORDS), np.int64)
+    for row in memory:
+        if _libc.pthread_cond_init(ctypes.c_void_p(row.ctypes.data), None) != 0:
+            raise OSError("pthread_cond_init failed")
+    return memory
+
+
+@contextmanager
+def held(mutex: np.ndarray) -> Iterator[None]:
+    """Hold a mutex from Python, waiting without the interpreter lock; nothing inside may block or raise."""
+    address = ctypes.c_void_p(mutex.ctypes.data)
+    _libc.pthread_mutex_lock(address)
+    try:
+        yield
+    finally:
+        _libc.pthread_mutex_unlock(address)
+
+
+@njit(**KERNEL)
+def lock(mutex):
+    """Take a mutex; return the nanoseconds waited (0 when it was free)."""
+    if _mutex_trylock(mutex.ctypes.data) == 0:
+        return 0
+    start = now_ns()
+    _mutex_lock(mutex.ctypes.data)
+    return now_ns() - start
+
+
+@njit(**KERNEL)
+def try_lock(mutex):
+    """Take a mutex if it is free; return whether it was."""
+    return _mutex_trylock(mutex.ctypes.data) == 0
+
+
+@njit(**KERNEL)
+def unlock(mutex):
+    """Give a mutex back."""
+    _mutex_unlock(mutex.ctypes.data)
+
+
+@njit(**KERNEL)
+def signal(condition):
+    """Wake the one thread that waits on this condition, if any."""
+    _cond_signal(condition.ctypes.data)
+
+
+@njit(**KERNEL)
+def wait(condition, mutex, at_most_ns):
+    """Wait on a condition, with its mutex held, for at most so many nanoseconds."""
+    until = np.empty(2, np.int64)  # struct timespec: seconds, nanoseconds
+    _clock_gettime(CLOCK_REALTIME, until.ctypes.data)
+    nanoseconds = until[1] + at_most_ns
+    until[0] += nanoseconds // 1_000_000_000
+    until[1] = nanoseconds % 1_000_000_000
+    _cond_timedwait(condition.ctypes.data, mutex.ctypes.data, until.ctypes.data)
+    return until[0]  # keeps the timespec alive across the call
+
+
+@njit(**KERNEL)
+def now_ns():
+    """Return wall-clock nanoseconds."""
+    time = np.empty(2, np.int64)
+    _clock_gettime(CLOCK_REALTIME, time.ctypes.data)
+    return time[0] * 1_000_000_000 + time[1]

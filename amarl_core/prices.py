@@ -1,0 +1,108 @@
+"""Exponential prices of links and pools, and the priced cost still to go (Awerbuch, Azar, Plotkin, FOCS 1993).
+
+A resource at utilisation u costs mu^u - 1 for each unit of its capacity that a request takes: next to nothing when
+idle, dear when nearly full.
+"""
+
+import numpy as np
+from numba import njit
+
+from amarl_core.native import KERNEL
+
+
+@njit(**KERNEL)
+def price_of(table, used, capacity):
+    """Return mu^u - 1 at u = used / capacity, from a table over [0, 1]."""
+    return table[min(table.shape[0] - 1, used * (table.shape[0] - 1) // capacity)]
+
+
+@njit(**KERNEL)
+def price_to_go(world, work, request, first_stage):
+    """Fill `work.cost[stage, node]` with the priced cost still to go on the snapshot, for stages >= first_stage."""
+    n_edges = world.links.shape[0]
+    for e in range(n_edges):
+        link = world.links[e]
+        if world.nodes[link.source].stub and link.source != request.source:
+            continue  # never part of a route
+        if work.snapshot[e] + request.demand > link.capacity:
+            work.link_cost[e] = np.inf
+        else:
+            work.link_cost[e] = price_of(world.price, work.snapshot[e], link.capacity) * request.demand / link.capacity
+    for stage in range(first_stage, world.chain_length[request.service]):
+        function = world.chains[request.service, stage]
+        for node in range(world.nodes.shape[0]):
+            work.stage_cost[stage, node] = np.inf
+            rate = world.rate[node, function]
+            if rate >= 0:
+                budget = world.nodes[node].budget
+                need = (request.demand * rate + 999_999) // 1_000_000
+                used = work.snapshot[n_edges + node]
+                if used + need <= budget:
+                    work.stage_cost[stage, node] = price_of(world.price, used, budget) * need / budget
+    cost_to_go(world, work, request, first_stage, work.link_cost, work.stage_cost, work.cost)
+
+
+@njit(**KERNEL)
+def cost_to_go(world, work, request, first_stage, link_cost, stage_cost, cost):
+    """Search backward, layer by layer, for the least cost from every (stage, node) to the end of the request.
+
+    Only states that some route could reach and leave within the latency bound on an idle network count. What the
+    request itself uses twice counts once.
+
+    Args:
+        world, work, request: as in `routing`; of `work` only the queue is used.
+        first_stage: layers below this one are not filled.
+        link_cost: float64[E], infinite where a link may not be used.
+        stage_cost: float64[K, N], infinite where a stage may not run.
+        cost: float64[K + 1, N], the result.
+    """
+    service, source, destination = request.service, request.source, request.destination
+    length = world.chain_length[service]
+    bound = world.bound_ms[service]
+    for stage in range(length, first_stage - 1, -1):
+        layer = cost[stage]
+        so_far = world.so_far[service, stage, source]
+        to_go = world.to_go[service, stage, destination]
+        n_queued = 0
+        for node in range(world.nodes.shape[0]):
+            layer[node] = np.inf
+            work.queued[node] = False
+            if world.nodes[node].stub and node != destination and node != source:
+                continue
+            if stage == length:
+                layer[node] = 0.0 if node == destination else np.inf
+            elif so_far[node] + to_go[node] <= bound:
+                layer[node] = cost[stage + 1, node] + stage_cost[stage, node]
+            if layer[node] < np.inf and not (world.nodes[node].stub and node != destination):
+                work.queue[n_queued] = node
+                work.queued[node] = True
+                n_queued += 1
+        _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued)
+        if world.nodes[source].stub:  # its links lead out only: settled last
+            for i in range(world.out_start[source], world.out_start[source + 1]):
+                e = world.out_links[i]
+                target = world.links[e].target
+                layer[source] = min(layer[source], link_cost[e] + layer[target])
+
+
+@njit(**KERNEL)
+def _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued):
+    """Lower one layer's costs along links until none improves (label-correcting, first in first out)."""
+    n_nodes = work.queue.shape[0]
+    head = 0
+    while n_queued > 0:
+        node = work.queue[head]
+        head = head + 1 if head + 1 < n_nodes else 0
+        n_queued -= 1
+        work.queued[node] = False
+        for i in range(world.in_start[node], world.in_start[node + 1]):
+            e = world.in_links[i]
+            source = world.links[e].source
+            through = layer[node] + link_cost[e]
+            if through < layer[source] and so_far[source] + world.links[e].delay + to_go[node] <= bound:
+                layer[source] = through
+                if not work.queued[source]:
+                    tail = head + n_queued
+                    work.queue[tail if tail < n_nodes else tail - n_nodes] = source
+                    work.queued[source] = True
+                    n_queued += 1

@@ -1,0 +1,419 @@
+"""One request, hop by hop: processing, action mask, slots, observation, and what a hop does (paper: section 3).
+
+Compiled kernels over two tuples: `World`, what never changes, and `Work`, one thread's scratch memory. The walk of
+the request at hand is the record `work.walk[0]`. The same kernels run inside the threaded rollout and, one call at
+a time, behind `RoutingEnv`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from amarl_core.native import KERNEL
+from amarl_core.prices import price_of, price_to_go
+
+CAUSES = ("accepted", "dead_end_bandwidth", "dead_end_compute", "dead_end_latency", "dead_end_loop", "dead_end_slots",
+          "hop_limit", "conflict_link", "conflict_node")
+(ACCEPTED, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY, LOOP, NO_SLOT, HOP_LIMIT, CONFLICT_LINK,
+ CONFLICT_NODE) = range(len(CAUSES))
+FREE_SLOT = ACCEPTED
+"""Why a neighbour is not allowed shares the causes' codes; an allowed one has code 0."""
+
+MASKS = ("immediate", "delay")
+IMMEDIATE, DELAY = range(2)
+SLOT_ORDERS = ("static", "priced")
+STATIC, PRICED = range(2)
+
+SLOT_FEATURES = 8
+GLOBAL_FEATURES = 7
+
+LINK = np.dtype([("source", "i4"), ("target", "i4"), ("capacity", "i8"), ("delay", "f8")])
+NODE = np.dtype([("raw", "i8"), ("budget", "i8"), ("leaf", "i4"), ("stub", "i4")])
+REQUEST = np.dtype([("t_s", "f8"), ("hold_s", "f8"), ("demand", "i8"), ("service", "i4"), ("source", "i4"),
+                    ("destination", "i4"), ("agent", "i4")])
+WALK = np.dtype([("latency", "f8"), ("price", "f8"), ("version", "i8"), ("stamp", "i8"), ("node", "i4"),
+                 ("stage", "i4"), ("n_links", "i4"), ("n_hosts", "i4"), ("n_slots", "i4"), ("n_valid", "i4"),
+                 ("cause", "i4"), ("priced", "i4"), ("forced", "i4"), ("open", "i4")])
+
+
+class World(NamedTuple):
+    """The scenario as arrays. N nodes, E links, S services, K stages at most, F functions."""
+
+    links: np.ndarray  # LINK[E]: kbps, ms
+    nodes: np.ndarray  # NODE[N]: raw compute and budget in mcpu
+    out_start: np.ndarray  # int32[N + 1], into out_links
+    out_links: np.ndarray  # int32[E], links by source
+    in_start: np.ndarray  # int32[N + 1], into in_links
+    in_links: np.ndarray  # int32[<= E], links by target whose source is no stub
+    chains: np.ndarray  # int32[S, K], function of each stage, -1 beyond the end
+    chain_length: np.ndarray  # int32[S]
+    bound_ms: np.ndarray  # float64[S] (paper: tau_p)
+    rate: np.ndarray  # int64[N, F], mcpu per Gb/s, -1 where not hosted
+    processing: np.ndarray  # float64[F], ms on an idle node
+    to_go: np.ndarray  # float64[S, K + 1, N, N], least idle ms [service, stage, destination, node]
+    so_far: np.ndarray  # float64[S, K + 1, N, N], least idle ms [service, stage, source, node]
+    price: np.ndarray  # float64[steps + 1], mu^u - 1 by utilisation
+
+
+class Work(NamedTuple):
+    """One thread's memory. D slots are looked at, M kept; H hops at most."""
+
+    snapshot: np.ndarray  # int64[E + N]
+    own: np.ndarray  # int64[E + N], what this request has taken so far
+    visited: np.ndarray  # int64[N], stamp of the segment that last visited a node
+    walk: np.ndarray  # WALK[1]
+    links: np.ndarray  # int32[H]
+    hosts: np.ndarray  # int32[K]
+    slot_link: np.ndarray  # int32[D]
+    slot_cause: np.ndarray  # int32[D], FREE_SLOT or why it is not allowed
+    slot_key: np.ndarray  # float64[D]
+    mask: np.ndarray  # bool[M]
+    observation: np.ndarray  # float32[SLOT_FEATURES * M + GLOBAL_FEATURES + S]
+    cost: np.ndarray  # float64[K + 1, N], priced cost-to-go
+    link_cost: np.ndarray  # float64[E]
+    stage_cost: np.ndarray  # float64[K, N]
+    queue: np.ndarray  # int32[N]
+    queued: np.ndarray  # bool[N]
+    resources: np.ndarray  # int32[H + K], delta of a route
+    amounts: np.ndarray  # int64[H + K]
+
+
+class Rules(NamedTuple):
+    """How requests are routed: codes of mask and slot order, and the longest walk."""
+
+    mask: int
+    slot_order: int
+    max_hops: int
+
+
+def make_world(scenario, mu: float = 100.0, steps: int = 4096) -> World:
+    """Return a scenario as arrays for the kernels.
+
+    Args:
+        scenario: a loaded scenario.
+        mu: base of the exponential price mu^u - 1 of a resource at utilisation u.
+        steps: resolution of the price table.
+    """
+    network = scenario.network
+    n, e = network.n_nodes, network.n_links
+    links = np.zeros(e, LINK)
+    links["source"], links["target"] = network.source, network.target
+    links["capacity"], links["delay"] = network.capacity_kbps, network.delay_ms
+    nodes = np.zeros(n, NODE)
+    nodes["raw"], nodes["budget"] = network.compute_mcpu, scenario.budget_mcpu
+    nodes["stub"] = scenario.stub
+    nodes["leaf"] = np.bincount(network.source, minlength=n) == 1
+    out_links = np.argsort(network.source, kind="stable").astype(np.int32)
+    passable = np.flatnonzero(~scenario.stub[network.source])
+    in_links = passable[np.argsort(network.target[passable], kind="stable")].astype(np.int32)
+    return World(
+        links, nodes, _starts(network.source, n), out_links, _starts(network.target[passable], n), in_links,
+        np.ascontiguousarray(scenario.chains, np.int32), np.ascontiguousarray(scenario.chain_length, np.int32),
+        np.ascontiguousarray(scenario.latency_ms, np.float64),
+        np.ascontiguousarray(scenario.rate_mcpu_per_gbps, np.int64),
+        np.ascontiguousarray(scenario.processing_ms, np.float64),
+        np.ascontiguousarray(scenario.delay_to_go), np.ascontiguousarray(scenario.delay_so_far),
+        mu ** (np.arange(steps + 1) / steps) - 1)
+
+
+def _starts(keys: np.ndarray, n: int) -> np.ndarray:
+    """Return int32[n + 1], where each key's run starts in the sorted keys."""
+    return np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=n))]).astype(np.int32)
+
+
+def slot_count(world: World, at_most: int = 10) -> int:
+    """Return how many neighbour slots the action space has: the largest number of useful neighbours of a node."""
+    target_is_stub = world.nodes["stub"][world.links["target"]].astype(bool)
+    degree = np.diff(world.out_start)
+    stubs = np.bincount(world.links["source"][target_is_stub], minlength=len(world.nodes))
+    return int(min(at_most, (degree - stubs + (stubs > 0)).max()))
+
+
+def truncated_nodes(world: World, n_slots: int) -> np.ndarray:
+    """Return the nodes with more useful neighbours than slots; the farthest ones are left out there."""
+    target_is_stub = world.nodes["stub"][world.links["target"]].astype(bool)
+    stubs = np.bincount(world.links["source"][target_is_stub], minlength=len(world.nodes))
+    return np.flatnonzero(np.diff(world.out_start) - stubs + (stubs > 0) > n_slots)
+
+
+def observation_size(world: World, n_slots: int) -> int:
+    """Return the length of the observation vector."""
+    return SLOT_FEATURES * n_slots + GLOBAL_FEATURES + len(world.chain_length)
+
+
+def make_work(world: World, n_slots: int, max_hops: int) -> Work:
+    """Return fresh scratch memory for one thread."""
+    n, e = len(world.nodes), len(world.links)
+    k = world.chains.shape[1]
+    degree = int(np.diff(world.out_start).max())
+    return Work(
+        np.zeros(e + n, np.int64), np.zeros(e + n, np.int64), np.zeros(n, np.int64), np.zeros(1, WALK),
+        np.zeros(max_hops, np.int32), np.zeros(k, np.int32), np.zeros(degree, np.int32), np.zeros(degree, np.int32),
+        np.zeros(degree), np.zeros(n_slots, np.bool_), np.zeros(observation_size(world, n_slots), np.float32),
+        np.zeros((k + 1, n)), np.zeros(e), np.zeros((k, n)), np.zeros(n, np.int32), np.zeros(n, np.bool_),
+        np.zeros(max_hops + k, np.int32), np.zeros(max_hops + k, np.int64))
+
+
+@njit(**KERNEL)
+def need_mcpu(demand_kbps, rate):
+    """Return a stage's compute, ceil(demand x rate / 10^6), in integers."""
+    return (demand_kbps * rate + 999_999) // 1_000_000
+
+
+@njit(**KERNEL)
+def begin(world, work, request, version):
+    """Start a walk on the snapshot in `work`, running the stages that the source hosts."""
+    w = work.walk[0]
+    for i in range(w.n_links):
+        work.own[work.links[i]] = 0
+    n_edges = world.links.shape[0]
+    for i in range(w.n_hosts):
+        work.own[n_edges + work.hosts[i]] = 0
+    w.latency = 0.0
+    w.price = 0.0
+    w.version = version
+    w.node = request.source
+    w.stage = 0
+    w.n_links = 0
+    w.n_hosts = 0
+    w.priced = 0
+    w.stamp += 1
+    work.visited[w.node] = w.stamp
+    _process(world, work, request)
+
+
+@njit(**KERNEL)
+def _can_run(world, work, request, node, stage):
+    """Whether a node hosts the stage's function and has budget left for it on the snapshot."""
+    rate = world.rate[node, world.chains[request.service, stage]]
+    if rate < 0:
+        return False
+    r = world.links.shape[0] + node
+    return work.snapshot[r] + work.own[r] + need_mcpu(request.demand, rate) <= world.nodes[node].budget
+
+
+@njit(**KERNEL)
+def _process(world, work, request):
+    """Run the next stages where the walk stands, as many in a row as the node can."""
+    w = work.walk[0]
+    node = w.node
+    length = world.chain_length[request.service]
+    while w.stage < length and _can_run(world, work, request, node, w.stage):
+        function = world.chains[request.service, w.stage]
+        need = need_mcpu(request.demand, world.rate[node, function])
+        r = world.links.shape[0] + node
+        budget = world.nodes[node].budget
+        w.price += price_of(world.price, work.snapshot[r], budget) * need / budget
+        w.latency += world.processing[function] / (1.0 - work.snapshot[r] / world.nodes[node].raw)
+        work.own[r] += need
+        work.hosts[w.n_hosts] = node
+        w.n_hosts += 1
+        w.stage += 1
+        w.stamp += 1  # a new segment: only this node counts as visited
+        work.visited[node] = w.stamp
+
+
+@njit(**KERNEL)
+def is_complete(world, work, request):
+    """Whether the chain is done and the walk is at its destination."""
+    w = work.walk[0]
+    return w.stage == world.chain_length[request.service] and w.node == request.destination
+
+
+@njit(**KERNEL)
+def _why_not(world, work, request, rules, link, to_go):
+    """Return why a neighbour is not allowed now, or FREE_SLOT."""
+    w = work.walk[0]
+    target = world.links[link].target
+    if work.visited[target] == w.stamp:
+        return LOOP
+    if world.nodes[target].leaf and w.stage < world.chain_length[request.service]:
+        if not _can_run(world, work, request, target, w.stage):
+            return NO_COMPUTE
+    if work.snapshot[link] + work.own[link] + request.demand > world.links[link].capacity:
+        return NO_BANDWIDTH
+    latency = w.latency + world.links[link].delay
+    if rules.mask == DELAY:
+        latency += to_go
+    if latency > world.bound_ms[request.service]:
+        return NO_LATENCY
+    return FREE_SLOT
+
+
+@njit(**KERNEL)
+def _sort_slots(work, n):
+    """Insertion sort of the first n slots by key, then link id."""
+    for i in range(1, n):
+        key, link, cause = work.slot_key[i], work.slot_link[i], work.slot_cause[i]
+        j = i - 1
+        while j >= 0 and (work.slot_key[j] > key or (work.slot_key[j] == key and work.slot_link[j] > link)):
+            work.slot_key[j + 1] = work.slot_key[j]
+            work.slot_link[j + 1] = work.slot_link[j]
+            work.slot_cause[j + 1] = work.slot_cause[j]
+            j -= 1
+        work.slot_key[j + 1], work.slot_link[j + 1], work.slot_cause[j + 1] = key, link, cause
+
+
+@njit(**KERNEL)
+def look(world, work, request, rules):
+    """Find the useful neighbours, nearest first, and which are allowed.
+
+    A neighbour is useful when it is no stub (unless it is the destination) and the request can still be finished
+    from it. With none allowed, `walk.cause` says what blocks the nearest neighbour that was not visited.
+
+    Returns:
+        Number of allowed slots.
+    """
+    w = work.walk[0]
+    n_kept = work.mask.shape[0]
+    to_go = world.to_go[request.service, w.stage, request.destination]
+    done = w.stage == world.chain_length[request.service]
+    n = 0
+    for i in range(world.out_start[w.node], world.out_start[w.node + 1]):
+        link = world.out_links[i]
+        target = world.links[link].target
+        if (world.nodes[target].stub and target != request.destination) or to_go[target] == np.inf:
+            continue
+        if done and world.nodes[target].leaf and target != request.destination:
+            continue  # nothing left to run in a pool
+        work.slot_link[n] = link
+        work.slot_key[n] = world.links[link].delay + to_go[target]
+        work.slot_cause[n] = _why_not(world, work, request, rules, link, to_go[target])
+        n += 1
+    _sort_slots(work, n)
+    w.n_slots = min(n, n_kept)
+    w.n_valid = 0
+    w.cause = -1
+    for i in range(w.n_slots):
+        if work.slot_cause[i] == FREE_SLOT:
+            w.forced = work.slot_link[i]
+            w.n_valid += 1
+        elif w.cause < 0 and work.slot_cause[i] != LOOP:
+            w.cause = work.slot_cause[i]
+    if w.cause < 0:
+        w.cause = LOOP
+    for i in range(n_kept, n):
+        if work.slot_cause[i] == FREE_SLOT and w.n_valid == 0:
+            w.cause = NO_SLOT
+    return w.n_valid
+
+
+@njit(**KERNEL)
+def observe(world, work, request, rules):
+    """Order the slots and write the observation and mask of the walk where it stands.
+
+    Per slot: exists, free bandwidth, link delay, slack after the hop, hosts the next function, free compute there,
+    delay still to go (2 when visited), priced cost-to-go over the best slot's. Delays are shares of the bound.
+    """
+    w = work.walk[0]
+    service, stage = request.service, w.stage
+    length = world.chain_length[service]
+    bound = world.bound_ms[service]
+    if not w.priced:
+        price_to_go(world, work, request, stage)
+        w.priced = 1
+    for i in range(w.n_slots):
+        link = work.slot_link[i]
+        cost = work.link_cost[link] + work.cost[stage, world.links[link].target]
+        # ties (and slots the priced search could not finish from) keep the static order
+        work.slot_key[i] = cost if rules.slot_order == PRICED else work.slot_key[i]
+    if rules.slot_order == PRICED:
+        _sort_stable(work, w.n_slots)
+    work.observation[:] = 0.0
+    work.mask[:] = False
+    best = work.link_cost[work.slot_link[0]] + work.cost[stage, world.links[work.slot_link[0]].target]
+    n_edges = world.links.shape[0]
+    for i in range(w.n_slots):
+        link = work.slot_link[i]
+        target = world.links[link].target
+        to_go = world.to_go[service, stage, request.destination, target]
+        at = i * SLOT_FEATURES
+        work.mask[i] = work.slot_cause[i] == FREE_SLOT
+        x = work.observation[at: at + SLOT_FEATURES]
+        x[0] = 1.0
+        x[1] = 1.0 - (work.snapshot[link] + work.own[link]) / world.links[link].capacity
+        x[2] = world.links[link].delay / bound
+        x[3] = max(-1.0, 1.0 - (w.latency + world.links[link].delay + to_go) / bound)
+        budget = world.nodes[target].budget
+        if stage < length and world.rate[target, world.chains[service, stage]] >= 0 and budget > 0:
+            x[4] = 1.0
+            x[5] = 1.0 - (work.snapshot[n_edges + target] + work.own[n_edges + target]) / budget
+        x[6] = 2.0 if work.slot_cause[i] == LOOP else to_go / bound
+        cost = work.link_cost[link] + work.cost[stage, target]
+        x[7] = min(1.0, 10.0 * (cost - best)) if cost < np.inf else 1.0
+    g = work.observation[SLOT_FEATURES * work.mask.shape[0]:]
+    hour = request.t_s % 86400.0 / 3600.0
+    g[0] = np.log10(request.demand) / 6.0  # 1 at 1 Gb/s
+    g[1] = 1.0 - w.latency / bound
+    g[2] = stage / length
+    g[3] = (length - stage) / 5.0
+    g[4] = np.sin(hour * np.pi / 12.0)
+    g[5] = np.cos(hour * np.pi / 12.0)
+    g[6] = min(1.0, best) if best < np.inf else 1.0
+    g[GLOBAL_FEATURES + service] = 1.0
+
+
+@njit(**KERNEL)
+def _sort_stable(work, n):
+    """Stable insertion sort of the first n slots by key alone."""
+    for i in range(1, n):
+        key, link, cause = work.slot_key[i], work.slot_link[i], work.slot_cause[i]
+        j = i - 1
+        while j >= 0 and work.slot_key[j] > key:
+            work.slot_key[j + 1] = work.slot_key[j]
+            work.slot_link[j + 1] = work.slot_link[j]
+            work.slot_cause[j + 1] = work.slot_cause[j]
+            j -= 1
+        work.slot_key[j + 1], work.slot_link[j + 1], work.slot_cause[j + 1] = key, link, cause
+
+
+@njit(**KERNEL)
+def take(world, work, request, link):
+    """Walk over a link and run the stages that can run at its end."""
+    w = work.walk[0]
+    w.price += price_of(world.price, work.snapshot[link], world.links[link].capacity) \
+        * request.demand / world.links[link].capacity
+    w.latency += world.links[link].delay
+    work.own[link] += request.demand
+    work.links[w.n_links] = link
+    w.n_links += 1
+    w.node = world.links[link].target
+    work.visited[w.node] = w.stamp
+    _process(world, work, request)
+
+
+@njit(**KERNEL)
+def to_decision(world, work, request, rules):
+    """Walk on over forced hops until there is a choice to make.
+
+    Returns:
+        True when at least two slots are allowed: `look` has been done, `observe` may follow. False when the walk
+        has ended: `walk.cause` is ACCEPTED for a complete route within its bound, else the reason it failed.
+    """
+    w = work.walk[0]
+    while True:
+        if is_complete(world, work, request):
+            w.cause = ACCEPTED if w.latency <= world.bound_ms[request.service] else NO_LATENCY
+            return False
+        if w.n_links == work.links.shape[0]:
+            w.cause = HOP_LIMIT
+            return False
+        n_valid = look(world, work, request, rules)
+        if n_valid == 0:
+            return False
+        if n_valid > 1:
+            return True
+        take(world, work, request, w.forced)
+
+
+@njit(**KERNEL)
+def route_delta(world, links, n_links, hosts, n_hosts, request, resources, amounts):
+    """Write what a route takes, link by link and stage by stage; return the number of entries."""
+    for i in range(n_links):
+        resources[i] = links[i]
+        amounts[i] = request.demand
+    for i in range(n_hosts):
+        resources[n_links + i] = world.links.shape[0] + hosts[i]
+        amounts[n_links + i] = need_mcpu(request.demand, world.rate[hosts[i], world.chains[request.service, i]])
+    return n_links + n_hosts

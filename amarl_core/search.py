@@ -1,0 +1,254 @@
+"""Exact routing of one request on a snapshot: the cheapest feasible route through chain and network.
+
+Best-first search over labels (stage, node, cost, latency) with exact lower bounds from a backward search. A label
+respects everything: room on links and in pools net of what the route itself uses earlier, latency, simple segments.
+Labels dominated in cost and latency at the same (stage, node) are dropped; that is sound as long as no label was cut
+for the route's own earlier use, so when that happens the search runs again without dominance.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from amarl_core.native import KERNEL
+from amarl_core.prices import cost_to_go, price_of
+from amarl_core.routing import World, need_mcpu
+
+BY_LATENCY, BY_PRICE = range(2)
+RUN_STAGE = -1
+"""What a label's `move` says when a stage runs; otherwise it is the link walked."""
+
+FOUND, NONE, EXHAUSTED = range(3)
+
+LABEL = np.dtype([("cost", "f8"), ("latency", "f8"), ("parent", "i4"), ("move", "i4"), ("node", "i4"),
+                  ("stage", "i4"), ("next", "i4"), ("depth", "i4")])
+
+
+class Search(NamedTuple):
+    """Scratch of the search: L labels."""
+
+    labels: np.ndarray  # LABEL[L]
+    heap_key: np.ndarray  # float64[L]
+    heap_label: np.ndarray  # int32[L]
+    settled: np.ndarray  # int32[K + 1, N], first settled label of a state, -1 for none
+    link_cost: np.ndarray  # float64[E], what the rule minimises
+    stage_cost: np.ndarray  # float64[K, N]
+    link_ms: np.ndarray  # float64[E], latency, infinite without room
+    stage_ms: np.ndarray  # float64[K, N]
+    least_cost: np.ndarray  # float64[K + 1, N], still to go
+    least_ms: np.ndarray  # float64[K + 1, N]
+    allowed: np.ndarray  # bool[N], pools this service may use now
+
+
+class Rule(NamedTuple):
+    """A routing rule."""
+
+    criterion: int  # BY_LATENCY or BY_PRICE
+    sees_load: int  # 0: plans as if the network were idle
+    reserve_above: float  # a loose service leaves a reserved pool alone from this utilisation on
+    loose_ms: float  # a service is loose when its bound is at least this
+
+
+def make_search(world: World, n_labels: int = 20_000) -> Search:
+    """Return scratch for one thread."""
+    n, e, k = len(world.nodes), len(world.links), world.chains.shape[1]
+    return Search(np.zeros(n_labels, LABEL), np.zeros(n_labels), np.zeros(n_labels, np.int32),
+                  np.full((k + 1, n), -1, np.int32), np.zeros(e), np.zeros((k, n)), np.zeros(e), np.zeros((k, n)),
+                  np.zeros((k + 1, n)), np.zeros((k + 1, n)), np.zeros(n, np.bool_))
+
+
+@njit(**KERNEL)
+def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
+    """Fill the weights of links and stages on the snapshot, infinite where there is no room."""
+    n_edges = world.links.shape[0]
+    for e in range(n_edges):
+        link = world.links[e]
+        room = not sees_bandwidth or work.snapshot[e] + request.demand <= link.capacity
+        search.link_ms[e] = link.delay if room else np.inf
+        search.link_cost[e] = search.link_ms[e]
+        if room and rule.criterion == BY_PRICE:
+            search.link_cost[e] = price_of(world.price, work.snapshot[e], link.capacity) \
+                * request.demand / link.capacity
+    for stage in range(world.chain_length[request.service]):
+        function = world.chains[request.service, stage]
+        for node in range(world.nodes.shape[0]):
+            search.stage_ms[stage, node] = np.inf
+            search.stage_cost[stage, node] = np.inf
+            rate = world.rate[node, function]
+            if rate < 0 or not search.allowed[node]:
+                continue
+            budget = world.nodes[node].budget
+            need = need_mcpu(request.demand, rate)
+            used = work.snapshot[n_edges + node]
+            if sees_compute and used + need > budget:
+                continue
+            rho = used / world.nodes[node].raw if rule.sees_load else 0.0
+            search.stage_ms[stage, node] = world.processing[function] / (1.0 - rho)
+            search.stage_cost[stage, node] = search.stage_ms[stage, node]
+            if rule.criterion == BY_PRICE:
+                search.stage_cost[stage, node] = price_of(world.price, used, budget) * need / budget
+
+
+@njit(**KERNEL)
+def bound_search(world, work, search, request):
+    """Fill least cost and least latency still to go; return the least latency of a whole route."""
+    cost_to_go(world, work, request, 0, search.link_ms, search.stage_ms, search.least_ms)
+    cost_to_go(world, work, request, 0, search.link_cost, search.stage_cost, search.least_cost)
+    return search.least_ms[0, request.source]
+
+
+@njit(**KERNEL)
+def _heap_push(search, n, key, label):
+    i = n
+    while i > 0:
+        parent = (i - 1) // 2
+        # of equal keys the newest label first: deepest, so ties do not fan out
+        if search.heap_key[parent] < key or (search.heap_key[parent] == key and search.heap_label[parent] > label):
+            break
+        search.heap_key[i], search.heap_label[i] = search.heap_key[parent], search.heap_label[parent]
+        i = parent
+    search.heap_key[i], search.heap_label[i] = key, label
+
+
+@njit(**KERNEL)
+def _heap_pop(search, n):
+    top = search.heap_label[0]
+    key, label = search.heap_key[n - 1], search.heap_label[n - 1]
+    n -= 1
+    i = 0
+    while 2 * i + 1 < n:
+        child = 2 * i + 1
+        if child + 1 < n and (search.heap_key[child + 1] < search.heap_key[child] or (
+                search.heap_key[child + 1] == search.heap_key[child]
+                and search.heap_label[child + 1] > search.heap_label[child])):
+            child += 1
+        if key < search.heap_key[child] or (key == search.heap_key[child] and label > search.heap_label[child]):
+            break
+        search.heap_key[i], search.heap_label[i] = search.heap_key[child], search.heap_label[child]
+        i = child
+    search.heap_key[i], search.heap_label[i] = key, label
+    return top
+
+
+@njit(**KERNEL)
+def _own_use(world, search, request, label, link, node):
+    """Return what the label's route has taken of a link (kbps) or, with link < 0, of a node (mcpu)."""
+    taken = 0
+    at = label
+    while search.labels[at].parent >= 0:
+        step = search.labels[at]
+        if link >= 0 and step.move == link:
+            taken += request.demand
+        elif link < 0 and step.move == RUN_STAGE and step.node == node:
+            function = world.chains[request.service, step.stage - 1]
+            taken += need_mcpu(request.demand, world.rate[node, function])
+        at = step.parent
+    return taken
+
+
+@njit(**KERNEL)
+def _visited(search, label, node):
+    """Whether the label's current segment has been at a node."""
+    at = label
+    while True:
+        if search.labels[at].node == node:
+            return True
+        if search.labels[at].parent < 0 or search.labels[at].move == RUN_STAGE:
+            return False
+        at = search.labels[at].parent
+
+
+@njit(**KERNEL)
+def _dominated(search, stage, node, cost, latency):
+    at = search.settled[stage, node]
+    while at >= 0:
+        if search.labels[at].cost <= cost and search.labels[at].latency <= latency:
+            return True
+        at = search.labels[at].next
+    return False
+
+
+@njit(**KERNEL)
+def _best_first(world, work, search, request, sees_load, max_hops, dominance):
+    """Run the search; return (status, label, whether a label was cut for the route's own use)."""
+    n_edges = world.links.shape[0]
+    length = world.chain_length[request.service]
+    bound = world.bound_ms[request.service]
+    labels = search.labels
+    search.settled[:] = -1
+    if search.least_cost[0, request.source] == np.inf or search.least_ms[0, request.source] > bound:
+        return NONE, -1, False
+    root = labels[0]
+    root.cost, root.latency, root.parent, root.move, root.node = 0.0, 0.0, -1, -2, request.source
+    root.stage, root.next, root.depth = 0, -1, 0
+    n_labels, n_heap, cut = 1, 1, False
+    _heap_push(search, 0, search.least_cost[0, request.source], 0)
+    while n_heap > 0:
+        at = _heap_pop(search, n_heap)
+        n_heap -= 1
+        label = labels[at]
+        stage, node = label.stage, label.node
+        if stage == length and node == request.destination:
+            return FOUND, at, cut
+        if dominance and _dominated(search, stage, node, label.cost, label.latency):
+            continue
+        label.next = search.settled[stage, node]
+        search.settled[stage, node] = at
+        first, last = world.out_start[node], world.out_start[node + 1]
+        for i in range(first - 1, last):  # running the next stage here, then every link out
+            if i < first:
+                if stage == length or search.stage_ms[stage, node] == np.inf:
+                    continue
+                move, target, next_stage, depth = RUN_STAGE, node, stage + 1, label.depth
+                cost = label.cost + search.stage_cost[stage, node]
+                latency = label.latency + search.stage_ms[stage, node]
+            else:
+                move = world.out_links[i]
+                target, next_stage, depth = world.links[move].target, stage, label.depth + 1
+                if world.nodes[target].stub and target != request.destination:
+                    continue
+                if search.link_ms[move] == np.inf or depth > max_hops:
+                    continue
+                cost = label.cost + search.link_cost[move]
+                latency = label.latency + search.link_ms[move]
+            if search.least_cost[next_stage, target] == np.inf \
+                    or latency + search.least_ms[next_stage, target] > bound:
+                continue
+            if dominance and _dominated(search, next_stage, target, cost, latency):
+                continue
+            if move != RUN_STAGE and _visited(search, at, target):
+                continue
+            if sees_load:
+                if move == RUN_STAGE:
+                    need = need_mcpu(request.demand, world.rate[node, world.chains[request.service, stage]])
+                    taken = _own_use(world, search, request, at, -1, node)
+                    room = work.snapshot[n_edges + node] + taken + need <= world.nodes[node].budget
+                else:
+                    taken = _own_use(world, search, request, at, move, -1)
+                    room = work.snapshot[move] + taken + request.demand <= world.links[move].capacity
+                if not room:
+                    cut = True
+                    continue
+            if n_labels == labels.shape[0]:
+                return EXHAUSTED, -1, cut
+            child = labels[n_labels]
+            child.cost, child.latency, child.parent, child.move, child.node = cost, latency, at, move, target
+            child.stage, child.next, child.depth = next_stage, -1, depth
+            _heap_push(search, n_heap, cost + search.least_cost[next_stage, target], n_labels)
+            n_labels += 1
+            n_heap += 1
+    return NONE, -1, cut
+
+
+@njit(**KERNEL)
+def find_route(world, work, search, request, rule, max_hops):
+    """Find the cheapest feasible route; `weigh` and `bound_search` come first.
+
+    Returns:
+        (status, label): FOUND with the last label of the route, NONE, or EXHAUSTED when labels ran out.
+    """
+    status, label, cut = _best_first(world, work, search, request, rule.sees_load, max_hops, True)
+    if cut:
+        status, label, cut = _best_first(world, work, search, request, rule.sees_load, max_hops, False)
+    return status, label

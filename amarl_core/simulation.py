@@ -1,0 +1,252 @@
+"""A run as threads: lay out the memory, let every agent serve its requests, read the records back as frames."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from amarl_core.arena import (BUSY, DONE, NO_LEDGER, NO_ROOM, STREAM, Agent, Arena,
+                              Options, make_buffer, make_flows, make_gate, make_records)
+from amarl_core.arrival import serve_arrival
+from amarl_core.config import TrainConfig
+from amarl_core.errors import AmarlError
+from amarl_core.inference import Nets, make_scratch
+from amarl_core.rollout import serve_free
+from amarl_core.routing import (ACCEPTED, CAUSES, MASKS, REQUEST, SLOT_ORDERS, Rules, World, make_work,
+                                observation_size)
+from amarl_core.store import STOP, ledger_frame, make_shared
+
+log = logging.getLogger(__name__)
+
+ORDERS = ("free", "arrival")
+"""When commits may happen: as soon as the lock is free, or in order of arrival."""
+
+
+class AgentError(AmarlError):
+    """An agent's thread failed; the message starts with the agent's name."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """Who serves which service: SARL is one agent for all, AMARL one for each."""
+
+    agents: tuple[str, ...]
+    agent_of_service: np.ndarray  # int32[S]
+
+    @classmethod
+    def of(cls, scenario, method: str) -> "Team":
+        """Return the team of a method: `amarl` has one agent per service, any other name is one agent."""
+        n = len(scenario.service_ids)
+        if method == "amarl":
+            return cls(tuple(scenario.service_ids), np.arange(n, dtype=np.int32))
+        return cls((method,), np.zeros(n, np.int32))
+
+
+def options_for(config: TrainConfig, *, learn: bool = False, attempts: int = 1, lag_s: float = np.inf,
+                window: int = 0) -> Options:
+    """Return the kernels' scalars for a configuration."""
+    rules = Rules(MASKS.index(config.mask), SLOT_ORDERS.index(config.slot_order), int(config.max_hops))
+    return Options(rules, int(attempts), int(learn), float(lag_s), int(window), float(config.success),
+                   float(config.failure), float(config.hop_cost), float(config.beta), float(config.gamma),
+                   float(config.gae_lambda))
+
+
+def request_records(trace, team: Team) -> np.ndarray:
+    """Return a trace as REQUEST[n]."""
+    requests = np.zeros(len(trace), REQUEST)
+    requests["t_s"], requests["hold_s"], requests["demand"] = trace.t_s, trace.hold_s, trace.demand_kbps
+    requests["service"], requests["source"] = trace.service, trace.source
+    requests["destination"] = trace.destination
+    requests["agent"] = team.agent_of_service[trace.service]
+    return requests
+
+
+def peak_active(t_s: np.ndarray, hold_s: np.ndarray) -> int:
+    """Return the most flows that are ever active at once if all are accepted."""
+    if len(t_s) == 0:
+        return 0
+    times = np.concatenate([t_s, t_s + hold_s])
+    steps = np.repeat([1, -1], len(t_s))
+    return int(np.cumsum(steps[np.lexsort((-steps, times))]).max())
+
+
+class Simulation:
+    """An empty network, a trace, a team and its networks, ready to be served once.
+
+    Args:
+        scenario: the world.
+        world: its arrays for the kernels.
+        trace: requests in order of arrival.
+        team: who serves what.
+        nets: weights of every agent, as `inference.make_nets` lays them out.
+        options: the scalars.
+        buffer_sizes: decisions of each agent's rollout; zeros when nobody learns.
+    """
+
+    def __init__(self, scenario, world: World, trace, team: Team, nets: Nets, options: Options,
+                 buffer_sizes: list[int] | None = None):
+        self.scenario, self.trace, self.team, self.options = scenario, trace, team, options
+        n, n_agents, n_slots = len(trace), len(team.agents), nets.actor_3.shape[2]
+        requests = request_records(trace, team)
+        shared = make_shared(scenario.network.capacity_kbps, scenario.budget_mcpu, n * (2 + options.attempts))
+        n_active = peak_active(trace.t_s, trace.hold_s)
+        self.arena = Arena(world, shared, make_gate(n_agents), nets, requests,
+                           make_records(n, options.rules.max_hops, world.chains.shape[1]), make_flows(n_active),
+                           np.zeros(1, np.int64))
+        n_inputs = observation_size(world, n_slots)
+        self.agents = []
+        for a in range(n_agents):
+            mine = np.flatnonzero(requests["agent"] == a)
+            stream = np.zeros(1, STREAM)
+            stream["agent"] = a
+            size = buffer_sizes[a] if buffer_sizes else 0
+            own_active = peak_active(trace.t_s[mine], trace.hold_s[mine])
+            self.agents.append(Agent(stream, mine, make_flows(own_active),
+                                     make_work(world, n_slots, options.rules.max_hops), make_scratch(nets),
+                                     make_buffer(size, n_inputs, n_slots)))
+
+    def stop(self) -> None:
+        """Ask every agent to return at its next event."""
+        self.arena.shared.control[STOP] = 1
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop was asked for."""
+        return bool(self.arena.shared.control[STOP])
+
+    def serve(self, a: int, order: str, horizon_s: float = np.inf) -> int:
+        """Let one agent serve until it is done, its buffer is full, or a stop; see `arena` for the codes.
+
+        Raises:
+            AgentError: the ledger or the flows' memory ran out (a defect of this library).
+        """
+        while True:
+            if order == "arrival":
+                code = serve_arrival(self.arena, self.agents[a], self.options)
+            else:
+                code = serve_free(self.arena, self.agents[a], self.options, horizon_s)
+            if code in (NO_LEDGER, NO_ROOM):
+                raise AgentError(f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}")
+            if code != BUSY:
+                return code
+
+    def decisions(self) -> pd.DataFrame:
+        """Return one row per request served so far, as DESIGN of the records in the README says."""
+        rows = self.arena.records.rows
+        served = np.flatnonzero(rows["attempts"] > 0)
+        return decisions_frame(self, served)
+
+    def ledger(self) -> pd.DataFrame:
+        """Return the ledger in lock order."""
+        network = self.scenario.network
+        return ledger_frame(self.arena.shared, self.trace.request_id, self.team.agents,
+                            tuple(network.link_ids) + tuple(network.node_ids))
+
+
+def decisions_frame(simulation: Simulation, served: np.ndarray) -> pd.DataFrame:
+    """Return the decisions table of the given request rows."""
+    scenario, trace, records = simulation.scenario, simulation.trace, simulation.arena.records
+    requests, rows = simulation.arena.requests[served], records.rows[served]
+    network = scenario.network
+
+    def names(codes: np.ndarray, of: tuple[str, ...]) -> pd.Categorical:
+        return pd.Categorical.from_codes(codes, list(of))
+
+    return pd.DataFrame({
+        "request_id": trace.request_id[served],
+        "t_s": requests["t_s"],
+        "hold_s": requests["hold_s"],
+        "service": names(requests["service"], scenario.service_ids),
+        "agent": names(requests["agent"], simulation.team.agents),
+        "source": names(requests["source"], network.node_ids),
+        "destination": names(requests["destination"], network.node_ids),
+        "demand_kbps": requests["demand"],
+        "accepted": rows["cause"] == ACCEPTED,
+        "cause": names(rows["cause"], CAUSES),
+        "latency_ms": rows["latency"],
+        "budget_ms": scenario.latency_ms[requests["service"]],
+        "hops": rows["n_links"],
+        "links": _list_column(records.links, served, rows["n_links"], network.link_ids),
+        "hosts": _list_column(records.hosts, served, rows["n_hosts"], network.node_ids),
+        "attempts": rows["attempts"].astype(np.int8),
+        "snapshot_version": rows["snapshot_version"],
+        "commit_version": rows["commit_version"],
+    })
+
+
+def _list_column(table: np.ndarray, served: np.ndarray, lengths: np.ndarray, names: tuple[str, ...]) -> pd.Series:
+    """Return ragged rows of codes as a pandas column of lists of names, dictionary-encoded."""
+    table = table[served]
+    flat = table[np.arange(table.shape[1]) < lengths[:, None]]
+    values = pa.DictionaryArray.from_arrays(pa.array(flat, pa.int16()), pa.array(names, pa.string()))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    lists = pa.ListArray.from_arrays(offsets, values)
+    return pd.Series(pd.arrays.ArrowExtensionArray(pa.chunked_array([lists])))
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """What serving took: wall and CPU seconds."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def run_threads(names: tuple[str, ...], work: Callable[[int], None], stop: Callable[[], None]) -> Clocked:
+    """Run work(0), work(1), ... each in a thread of its own and wait for all of them.
+
+    An error in one thread stops the others and is raised here with the agent's name; Ctrl-C stops them all, waits
+    for them, and is raised again.
+    """
+    errors: list[tuple[str, BaseException]] = []
+
+    def guarded(a: int) -> None:
+        try:
+            work(a)
+        except BaseException as error:  # handed to the caller below
+            errors.append((names[a], error))
+            stop()
+
+    threads = [threading.Thread(target=guarded, args=(a,), name=names[a], daemon=True) for a in range(len(names))]
+    wall, cpu = time.perf_counter(), time.process_time()
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+    except KeyboardInterrupt:
+        stop()
+        for thread in threads:
+            thread.join()
+        raise
+    clocked = Clocked(time.perf_counter() - wall, time.process_time() - cpu)
+    if errors:
+        name, error = errors[0]
+        if isinstance(error, AgentError):
+            raise error
+        raise AgentError(f"{name}: {type(error).__name__}: {error}") from error
+    return clocked
+
+
+def play(simulation: Simulation, order: str) -> Clocked:
+    """Serve a whole trace, every agent in a thread of its own.
+
+    Raises:
+        AmarlError: an unknown order.
+        AgentError: an agent failed.
+    """
+    if order not in ORDERS:
+        raise AmarlError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")
+    return run_threads(simulation.team.agents, lambda a: _serve_to_the_end(simulation, a, order), simulation.stop)
+
+
+def _serve_to_the_end(simulation: Simulation, a: int, order: str) -> None:
+    code = simulation.serve(a, order)
+    if code != DONE and not simulation.stopped:
+        raise AgentError(f"{simulation.team.agents[a]}: stopped early with code {code}")

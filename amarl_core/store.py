@@ -1,0 +1,282 @@
+"""The shared resource state (paper: E*): one lock, all-or-nothing commits, and a ledger in lock order.
+
+Links and nodes are *resources* in one integer vector: resource e is link e (kbps), resource E + v is node v
+(millicores). Integers, so that a day ends exactly where it began. `Shared.mutex` guards `used`, the version and
+the ledger; a kernel takes it for a few dozen nanoseconds, and nothing waits or fails while holding it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numba import njit
+
+from amarl_core.errors import AmarlError
+from amarl_core.native import KERNEL, held, lock, new_mutex, unlock
+
+COMMIT, ABORT, RELEASE = 0, 1, 2
+KINDS = ("commit", "abort", "release")
+
+VERSION, N_LEDGER, STOP, LOCK_WAIT_NS, N_CONTROL = 0, 1, 2, 3, 4
+"""Places in `Shared.control`: store version, ledger rows, stop flag, nanoseconds spent waiting for the mutex."""
+
+FULL_LEDGER = -2
+"""What a kernel returns when the ledger has no row left."""
+
+LEDGER = np.dtype([("t_s", "f8"), ("row", "i8"), ("snapshot_version", "i8"), ("store_version", "i8"),
+                   ("resource", "i4"), ("agent", "i2"), ("kind", "i2")])
+
+
+class Shared(NamedTuple):
+    """What all agents share. R resources = E links, then N nodes."""
+
+    used: np.ndarray  # int64[R], kbps and millicores
+    limit: np.ndarray  # int64[R], capacity (paper: C_e) and compute budget (paper: kappa_v)
+    control: np.ndarray  # int64[N_CONTROL]
+    mutex: np.ndarray  # int64[16]
+    ledger: np.ndarray  # LEDGER[L]
+
+
+def make_shared(capacity_kbps: np.ndarray, budget_mcpu: np.ndarray, n_ledger: int) -> Shared:
+    """Return an empty network with room for n_ledger ledger rows."""
+    limit = np.concatenate([capacity_kbps, budget_mcpu]).astype(np.int64)
+    return Shared(np.zeros_like(limit), limit, np.zeros(N_CONTROL, np.int64), new_mutex(),
+                  np.empty(max(n_ledger, 1), LEDGER))
+
+
+@njit(**KERNEL)
+def read_snapshot(shared, into):
+    """Copy the state under the lock into int64[R]; return its version."""
+    waited = lock(shared.mutex)
+    for r in range(into.shape[0]):
+        into[r] = shared.used[r]
+    version = shared.control[VERSION]
+    shared.control[LOCK_WAIT_NS] += waited
+    unlock(shared.mutex)
+    return version
+
+
+@njit(**KERNEL)
+def _write_ledger(shared, kind, row, agent, t_s, snapshot_version, resource):
+    """Append a ledger row; the caller holds the lock and has checked that there is room."""
+    entry = shared.ledger[shared.control[N_LEDGER]]
+    entry.kind = kind
+    entry.row = row
+    entry.agent = agent
+    entry.t_s = t_s
+    entry.snapshot_version = snapshot_version
+    entry.store_version = shared.control[VERSION]
+    entry.resource = resource
+    shared.control[N_LEDGER] += 1
+
+
+@njit(**KERNEL)
+def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version):
+    """Apply a delta or none of it.
+
+    Args:
+        shared: the state.
+        resources: int32[>= n], may name a resource several times.
+        amounts: int64[>= n], what is asked of each.
+        n: entries of the delta.
+        row, agent, t_s, snapshot_version: for the ledger.
+
+    Returns:
+        (resource, version): resource is -1 on a commit, else the first one without room (or FULL_LEDGER);
+        version is the store's after the event.
+    """
+    waited = lock(shared.mutex)
+    shared.control[LOCK_WAIT_NS] += waited
+    if shared.control[N_LEDGER] >= shared.ledger.shape[0]:
+        unlock(shared.mutex)
+        return FULL_LEDGER, -1
+    lacking = -1
+    for i in range(n):
+        r = resources[i]
+        if shared.used[r] + amounts[i] > shared.limit[r]:
+            lacking = r
+            for j in range(i):  # all or nothing
+                shared.used[resources[j]] -= amounts[j]
+            break
+        shared.used[r] += amounts[i]
+    if lacking < 0:
+        shared.control[VERSION] += 1
+        _write_ledger(shared, COMMIT, row, agent, t_s, snapshot_version, -1)
+    else:
+        _write_ledger(shared, ABORT, row, agent, t_s, snapshot_version, lacking)
+    version = shared.control[VERSION]
+    unlock(shared.mutex)
+    return lacking, version
+
+
+@njit(**KERNEL)
+def release(shared, resources, amounts, n, row, agent, t_s):
+    """Give a committed delta back; return the store's version, or FULL_LEDGER."""
+    waited = lock(shared.mutex)
+    shared.control[LOCK_WAIT_NS] += waited
+    if shared.control[N_LEDGER] >= shared.ledger.shape[0]:
+        unlock(shared.mutex)
+        return FULL_LEDGER
+    for i in range(n):
+        shared.used[resources[i]] -= amounts[i]
+    shared.control[VERSION] += 1
+    _write_ledger(shared, RELEASE, row, agent, t_s, -1, -1)
+    version = shared.control[VERSION]
+    unlock(shared.mutex)
+    return version
+
+
+def ledger_frame(shared: Shared, request_id: np.ndarray, agents: tuple[str, ...],
+                 resource_ids: tuple[str, ...]) -> pd.DataFrame:
+    """Return the ledger in lock order.
+
+    Args:
+        shared: the state.
+        request_id: int64[rows], the request behind each ledger row number.
+        agents: name of each agent.
+        resource_ids: link ids, then node ids.
+    """
+    rows = shared.ledger[: shared.control[N_LEDGER]]
+    names = np.array(("",) + resource_ids, dtype=object)
+    return pd.DataFrame({
+        "seq": np.arange(len(rows), dtype=np.int64),
+        "kind": pd.Categorical.from_codes(rows["kind"], KINDS),
+        "request_id": request_id[rows["row"]],
+        "agent": pd.Categorical.from_codes(rows["agent"], agents),
+        "t_s": rows["t_s"],
+        "snapshot_version": rows["snapshot_version"],
+        "store_version": rows["store_version"],
+        "resource": pd.Categorical.from_codes(rows["resource"] + 1, names),
+    })
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A private copy of the state: its version, and what is used and free, by link (kbps) and node (mcpu)."""
+
+    version: int
+    used_kbps: np.ndarray
+    used_mcpu: np.ndarray
+    free_kbps: np.ndarray
+    free_mcpu: np.ndarray
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What a route takes: kbps by link id and millicores by node id."""
+
+    links: Mapping[str, int] = field(default_factory=dict)
+    nodes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CommitResult:
+    """Whether a commit was accepted, the resource that had no room otherwise, and the store's version after it."""
+
+    accepted: bool
+    resource: str
+    version: int
+
+
+class ResourceStore:
+    """The shared state as an object, on the lock the compiled agents use.
+
+    Args:
+        link_capacity_kbps: capacity by link id.
+        node_budget_mcpu: compute budget by node id.
+        n_ledger: how many commits, aborts and releases the ledger holds.
+    """
+
+    def __init__(self, link_capacity_kbps: Mapping[str, int], node_budget_mcpu: Mapping[str, int],
+                 n_ledger: int = 100_000):
+        self.link_ids = tuple(link_capacity_kbps)
+        self.node_ids = tuple(node_budget_mcpu)
+        self.shared = make_shared(np.array(list(link_capacity_kbps.values()), np.int64),
+                                  np.array(list(node_budget_mcpu.values()), np.int64), n_ledger)
+        self._index = {name: i for i, name in enumerate(self.link_ids + self.node_ids)}
+        self._committed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._agents: list[str] = []
+
+    @classmethod
+    def of(cls, scenario, n_ledger: int = 100_000) -> "ResourceStore":
+        """Return the empty store of a scenario."""
+        network = scenario.network
+        return cls(dict(zip(network.link_ids, network.capacity_kbps.tolist())),
+                   dict(zip(network.node_ids, scenario.budget_mcpu.tolist())), n_ledger)
+
+    @property
+    def version(self) -> int:
+        """Number of commits and releases so far."""
+        return int(self.shared.control[VERSION])
+
+    def snapshot(self) -> Snapshot:
+        """Copy the state under the lock."""
+        with held(self.shared.mutex):
+            used, version = self.shared.used.copy(), int(self.shared.control[VERSION])
+        free, n = self.shared.limit - used, len(self.link_ids)
+        return Snapshot(version, used[:n], used[n:], free[:n], free[n:])
+
+    def commit(self, request_id: int, delta: Delta, snapshot_version: int, agent: str = "notebook",
+               t_s: float = 0.0) -> CommitResult:
+        """Re-check capacities (paper: equations 1 and 2) on the delta's resources, then apply all of it or nothing.
+
+        Raises:
+            AmarlError: an unknown link or node, an amount that is not a positive integer, a request that holds
+                resources already, or a full ledger.
+        """
+        if request_id in self._committed:
+            raise AmarlError(f"request {request_id} holds resources already; release it before committing it again")
+        resources, amounts = self._arrays(delta)
+        lacking, version = commit(self.shared, resources, amounts, len(resources), request_id,
+                                  self._agent(agent), t_s, snapshot_version)
+        self._refuse_full_ledger(lacking)
+        if lacking >= 0:
+            return CommitResult(False, (self.link_ids + self.node_ids)[lacking], version)
+        self._committed[request_id] = (resources, amounts)
+        return CommitResult(True, "", version)
+
+    def release(self, request_id: int, agent: str = "notebook", t_s: float = 0.0) -> int:
+        """Give back what a request holds; return the store's version.
+
+        Raises:
+            AmarlError: the request holds nothing, or the ledger is full.
+        """
+        if request_id not in self._committed:
+            raise AmarlError(f"request {request_id} holds nothing; release takes a committed request")
+        resources, amounts = self._committed[request_id]
+        version = release(self.shared, resources, amounts, len(resources), request_id, self._agent(agent), t_s)
+        self._refuse_full_ledger(version)
+        del self._committed[request_id]
+        return version
+
+    def ledger(self) -> pd.DataFrame:
+        """Return every commit, abort and release in lock order."""
+        with held(self.shared.mutex):
+            n = int(self.shared.control[N_LEDGER])
+        rows = self.shared.ledger["row"][:n]
+        size = int(rows.max()) + 1 if n else 1
+        return ledger_frame(self.shared, np.arange(size), tuple(self._agents), self.link_ids + self.node_ids)
+
+    def _arrays(self, delta: Delta) -> tuple[np.ndarray, np.ndarray]:
+        """Return a delta as (resources int32[n], amounts int64[n]), checked."""
+        entries = [*delta.links.items(), *delta.nodes.items()]
+        for name, amount in entries:
+            if name not in self._index:
+                raise AmarlError(f"'{name}' is no link or node of this store; its links are "
+                                 f"{', '.join(self.link_ids[:5])} ..., its nodes {', '.join(self.node_ids[:5])} ...")
+            if not isinstance(amount, (int, np.integer)) or amount <= 0:
+                raise AmarlError(f"delta of '{name}' is {amount!r}; expected a positive integer (kbps or millicores)")
+        return (np.array([self._index[name] for name, _ in entries], np.int32),
+                np.array([amount for _, amount in entries], np.int64))
+
+    def _agent(self, name: str) -> int:
+        if name not in self._agents:
+            self._agents.append(name)
+        return self._agents.index(name)
+
+    @staticmethod
+    def _refuse_full_ledger(code: int) -> None:
+        if code == FULL_LEDGER:
+            raise AmarlError("the ledger is full; make the store with a larger n_ledger")
