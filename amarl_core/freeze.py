@@ -1,0 +1,73 @@
+"""Freeze a scenario: record its digest and the checksums of its held-out days.
+
+``python -m amarl_core.freeze data/montreal`` generates the held-out days from their reserved seed, writes the
+committed ones as files, and rewrites the last section, [frozen], of scenario.toml. It is run once, after the
+calibration and before any learner trains; from then on a changed world or a changed day is noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from amarl_core.errors import AmarlError
+from amarl_core.scenario import SETTINGS_FILE, Scenario, load_scenario
+
+logger = logging.getLogger(__name__)
+
+_HEADING = "[frozen]"
+
+
+def freeze(folder: str | Path) -> Scenario:
+    """Write the committed held-out days and the [frozen] section of a scenario folder.
+
+    Args:
+        folder: Name or path of the scenario.
+
+    Returns:
+        The scenario as it now stands, every held-out day checked.
+    """
+    scenario = load_scenario(folder)
+    checksums = {}
+    for day in scenario.test_days:
+        trace = scenario.generate_test_day(day)
+        checksums[day] = trace.sha256
+        committed = scenario.settings.committed.get(day)
+        if committed is not None:
+            committed.parent.mkdir(parents=True, exist_ok=True)
+            trace.write(committed)
+    path = scenario.folder / SETTINGS_FILE
+    kept = path.read_text(encoding="utf-8").split(f"\n{_HEADING}")[0].rstrip("\n")
+    recorded = "\n".join(f'{day} = "{checksum}"' for day, checksum in checksums.items())
+    path.write_text(
+        f"{kept}\n\n{_HEADING} # written by python -m amarl_core.freeze; keep it the last section\n"
+        f'digest = "{scenario.digest}"\n\n[frozen.test_day_sha256]\n{recorded}\n',
+        encoding="utf-8",
+        newline="\n",
+    )
+    frozen = load_scenario(scenario.folder)
+    for day in frozen.test_days:
+        trace = frozen.test_trace(day)
+        logger.info("%s: %d requests, sha256 %s", day, len(trace), trace.sha256[:12])
+    return frozen
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Freeze the scenario named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m amarl_core.freeze", description=__doc__.split("\n")[0])
+    parser.add_argument("scenario", help="name or folder of the scenario, such as data/montreal")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        scenario = freeze(chosen.scenario)
+    except AmarlError as reason:
+        logger.error("%s", reason)
+        return 1
+    logger.info("%s is frozen with digest %s", scenario.name, scenario.digest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
