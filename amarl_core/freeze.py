@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from amarl_core.errors import AmarlError
-from amarl_core.scenario import SETTINGS_FILE, Scenario, load_scenario
+from amarl_core.scenario import Scenario, load_scenario
+from amarl_core.settings import SETTINGS_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """A scenario: a folder of small tables that defines the whole world, read and checked in one go.
 
-`load_scenario("montreal")` reads `data/montreal/`; `load_scenario("path/to/folder")` reads any folder of the same
-form. `data/README.md` describes the files.
+`load_scenario("montreal")` reads `data/montreal/`; `load_scenario("path/to/folder")` reads any other folder
+of the same form. `data/README.md` describes the files.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from amarl_core.errors import ScenarioError, TraceError, problem
 from amarl_core.services import Function, Service, chain_delays, read_functions, read_placement, read_services
-from amarl_core.tables import names, read_bytes
+from amarl_core.settings import SETTINGS_FILE, TABLES, Settings, read_settings
 from amarl_core.topology import Network, read_network
 from amarl_core.traces import Trace, join, load_trace
 from amarl_core.traffic import Traffic, generate_day, read_traffic
@@ -29,63 +26,10 @@ from amarl_core.traffic import Traffic, generate_day, read_traffic
 logger = logging.getLogger(__name__)
 
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
-SETTINGS_FILE = "scenario.toml"
-TABLES = (
-    "nodes",
-    "links",
-    "functions",
-    "services",
-    "placement",
-    "areas",
-    "landuse_profiles",
-    "service_profiles",
-    "destinations",
-)
 DAYS_A_WEEK = 7
 WORKING_DAYS = 5
 TRAINING_STREAM = 0
 HELD_OUT_STREAM = 1
-_WEEK = ("weekday", "weekend")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What scenario.toml says.
-
-    Attributes:
-        name: Name of the scenario.
-        cpu_cap: Share of a node's compute that may be used.
-        load_gbps: Load in Gb/s that the services' shares refer to.
-        weekend_level: Weekend over weekday level by land use, where it is not 1.
-        tables: Path of each table, by name.
-        held_out_seed: Seed of the held-out days.
-        n_weekdays: Number of held-out weekdays.
-        n_weekends: Number of held-out days of the weekend.
-        committed: Path of each held-out day that is a file.
-        frozen_digest: Digest recorded when the scenario was frozen, or "".
-        frozen_sha256: Checksum recorded for each held-out day.
-    """
-
-    name: str
-    cpu_cap: float
-    load_gbps: float
-    weekend_level: Mapping[str, float]
-    tables: Mapping[str, Path]
-    held_out_seed: int
-    n_weekdays: int
-    n_weekends: int
-    committed: Mapping[str, Path]
-    frozen_digest: str
-    frozen_sha256: Mapping[str, str]
-
-    @property
-    def test_days(self) -> tuple[str, ...]:
-        """Names of the held-out days: test-weekday, test-weekday-2, ..., test-weekend, ..."""
-        return tuple(
-            f"test-{kind}" + (f"-{i}" if i > 1 else "")
-            for kind, count in zip(_WEEK, (self.n_weekdays, self.n_weekends), strict=True)
-            for i in range(1, count + 1)
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +50,9 @@ class Scenario:
         latency_ms: Bound of each service (paper: tau_p), float64 [S].
         rate_mcpu_per_gbps: Millicores for each Gb/s (paper: c_{v,f}), int64 [N, F], -1 where not hosted.
         processing_ms: Idle processing delay of each function, float64 [F].
-        delay_to_go: Least idle delay still to go, float64 [S, K+1, N, N], [service, stage, destination, node].
-        delay_so_far: Least idle delay so far, float64 [S, K+1, N, N], [service, stage, source, node].
+        delay_to_go: Least idle delay still to go, float64 [S, K+1, N, N] by
+            [service, stage, destination, node].
+        delay_so_far: Least idle delay so far, float64 [S, K+1, N, N] by [service, stage, source, node].
         stub: True for a node entered only as a destination, bool [N].
         digest: sha256 of the defining files.
     """
@@ -203,20 +148,31 @@ class Scenario:
         recorded = self.settings.frozen_sha256.get(day)
         if day in self.test_days and recorded is None:
             raise TraceError(
-                problem(self.folder / SETTINGS_FILE, None, f"test_day_sha256 of {day}", "missing",
-                        "a recorded checksum", f"Run `python -m amarl_core.freeze {self.folder}` first.")
+                problem(
+                    self.folder / SETTINGS_FILE,
+                    None,
+                    f"test_day_sha256 of {day}",
+                    "missing",
+                    "a recorded checksum",
+                    f"Run `python -m amarl_core.freeze {self.folder}` first.",
+                )
             )
         committed = self.settings.committed.get(day)
         if committed is None:
             trace = self.generate_test_day(day)
         else:
             loaded = load_trace(committed, self)
-            trace = loaded if loaded.name == day else Trace(**{**loaded.__dict__, "name": day})
+            trace = loaded if loaded.name == day else replace(loaded, name=day)
         if trace.sha256 != recorded:
             raise TraceError(
-                problem(committed or self.folder / SETTINGS_FILE, None, f"sha256 of {day}", trace.sha256[:12],
-                        f"{recorded[:12]}, as recorded when the scenario was frozen",
-                        "Restore the scenario's files, or freeze it anew before any learner trains.")
+                problem(
+                    committed or self.folder / SETTINGS_FILE,
+                    None,
+                    f"sha256 of {day}",
+                    trace.sha256[:12],
+                    f"{recorded[:12]}, as recorded when the scenario was frozen",
+                    "Restore the scenario's files, or freeze it anew before any learner trains.",
+                )
             )
         return trace
 
@@ -235,7 +191,13 @@ def find_folder(name_or_path: str | Path) -> Path:
     if (path / SETTINGS_FILE).is_file():
         return path
     raise ScenarioError(
-        problem(None, None, "scenario", str(name_or_path), f"one of {', '.join(known)}, or a folder with {SETTINGS_FILE}")
+        problem(
+            None,
+            None,
+            "scenario",
+            str(name_or_path),
+            f"one of {', '.join(known)}, or a folder with {SETTINGS_FILE}",
+        )
     )
 
 
@@ -265,7 +227,9 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     _check_completable(network, services, traffic, delays.to_go)
     digest = _digest(settings)
     if settings.frozen_digest and settings.frozen_digest != digest:
-        logger.warning("%s has changed since it was frozen: its records do not compare with earlier ones", folder)
+        logger.warning(
+            "%s has changed since it was frozen: its records do not compare with earlier ones", folder
+        )
     cap = Fraction(str(settings.cpu_cap))
     budget = [int(raw) * cap.numerator // cap.denominator for raw in network.compute_mcpu]
     return Scenario(
@@ -289,7 +253,9 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     )
 
 
-def _chain_arrays(services: tuple[Service, ...], functions: tuple[Function, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _chain_arrays(
+    services: tuple[Service, ...], functions: tuple[Function, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return chains as function indices, int32 [S, K] padded with -1, and their lengths, int32 [S]."""
     index = {function.function: f for f, function in enumerate(functions)}
     chains = np.full((len(services), max(len(service.chain) for service in services)), -1, dtype=np.int32)
@@ -317,7 +283,7 @@ def _check_completable(
                     f"to {network.node_ids[destination]} through {'-'.join(service.chain)}",
                     f"{delay:.3f} ms" if np.isfinite(delay) else "infinite (no such path)",
                     f"at most its bound of {service.latency_ms:g} ms on an idle network",
-                    "Shorten links.csv, host its functions nearer in placement.csv, or raise latency_ms in services.csv.",
+                    "Shorten its links, host its functions nearer, or raise latency_ms in services.csv.",
                 )
             )
 
@@ -332,89 +298,3 @@ def _digest(settings: Settings) -> str:
         content = settings.tables[table].read_bytes().replace(b"\r\n", b"\n")
         digest.update(f"{table} {len(content)}\n".encode() + content)
     return digest.hexdigest()
-
-
-def read_settings(folder: Path) -> Settings:
-    """Read scenario.toml; an unknown key is an error that lists the valid ones."""
-    path = folder / SETTINGS_FILE
-    content = read_bytes(path, ScenarioError)
-    try:
-        given = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
-        raise ScenarioError(problem(path, None, None, f"not TOML: {reason}", "a TOML file")) from reason
-    top = _Section(path, "", given)
-    top.only("name", "title", "cpu_cap", "tables", "traffic", "held_out", "frozen")
-    tables, traffic, held_out = top.section("tables"), top.section("traffic"), top.section("held_out")
-    frozen = top.section("frozen", optional=True)
-    tables.only(*TABLES)
-    traffic.only("load_gbps", "weekend_level")
-    held_out.only("seed", "weekdays", "weekends", "committed")
-    frozen.only("digest", "test_day_sha256")
-    level = traffic.section("weekend_level", optional=True)
-    committed = held_out.section("committed", optional=True)
-    sha256 = frozen.section("test_day_sha256", optional=True)
-    settings = Settings(
-        name=top.text("name"),
-        cpu_cap=top.number("cpu_cap", most=1.0),
-        load_gbps=traffic.number("load_gbps", most=1e6),
-        weekend_level={use: level.number(use, most=100.0) for use in level.given},
-        tables={table: tables.path(table, f"{table}.csv") for table in TABLES},
-        held_out_seed=held_out.integer("seed", 0),
-        n_weekdays=held_out.integer("weekdays", 1),
-        n_weekends=held_out.integer("weekends", 1),
-        committed={day: committed.path(day) for day in committed.given},
-        frozen_digest=frozen.text("digest", ""),
-        frozen_sha256={day: sha256.text(day) for day in sha256.given},
-    )
-    committed.only(*settings.test_days)
-    sha256.only(*settings.test_days)
-    return settings
-
-
-class _Section:
-    """A table of scenario.toml, whose values are checked as they are read."""
-
-    def __init__(self, path: Path, prefix: str, given: Mapping[str, Any]) -> None:
-        self.file, self.prefix, self.given = path, prefix, given
-
-    def only(self, *known: str) -> None:
-        for key in self.given:
-            if key not in known:
-                raise ScenarioError(
-                    problem(self.file, None, "key", self.prefix + key, f"one of {names(known)}", "Correct or remove it.")
-                )
-
-    def _fail(self, key: str, expected: str) -> ScenarioError:
-        return ScenarioError(problem(self.file, None, self.prefix + key, self.given.get(key, "missing"), expected))
-
-    def section(self, key: str, optional: bool = False) -> _Section:
-        value = self.given.get(key, {} if optional else None)
-        if not isinstance(value, dict):
-            raise self._fail(key, f"a section [{self.prefix}{key}]")
-        return _Section(self.file, f"{self.prefix}{key}.", value)
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.given.get(key, default)
-        if not isinstance(value, str) or (not value and default is None):
-            raise self._fail(key, "a text")
-        return value
-
-    def number(self, key: str, most: float) -> float:
-        value = self.given.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
-            raise self._fail(key, f"a positive number of at most {most:g}")
-        return float(value)
-
-    def integer(self, key: str, least: int) -> int:
-        value = self.given.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-            raise self._fail(key, f"an integer of at least {least}")
-        return value
-
-    def path(self, key: str, default: str | None = None) -> Path:
-        """Return a file's path, which must stay inside the scenario's folder."""
-        text = self.text(key, default) if default is None or key in self.given else default
-        folder = self.file.parent.resolve()
-        if "\0" in text or not (folder / text).resolve().is_relative_to(folder):
-            raise self._fail(key, "a path inside the scenario's folder")
-        return self.file.parent / text

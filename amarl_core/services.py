@@ -1,4 +1,4 @@
-"""Services, the functions of their chains, where functions are hosted, and the least delay of a chain when idle.
+"""Services, the functions of their chains, where these are hosted, and the least delay of an idle chain.
 
 A service function chain runs its functions in order; each stage runs at a node that hosts the function
 (paper: equation 2 charges it b_p x c_{v,f} there).
@@ -16,6 +16,7 @@ from amarl_core.tables import Column, read_csv
 from amarl_core.topology import Network, least_delays
 
 CHAIN_SEPARATOR = "-"
+DEMAND_MAX_KBPS = 10**9
 FUNCTION_COLUMNS = {
     "function": Column("text", unique=True),
     "name": Column("text"),
@@ -52,7 +53,7 @@ class Function:
     Attributes:
         function: Identifier, as used in chains.
         name: What it is.
-        mcpu_per_gbps: Millicores for each Gb/s that passes (paper: c_{v,f}, unless the placement says otherwise).
+        mcpu_per_gbps: Millicores for each Gb/s (paper: c_{v,f}), unless the placement says otherwise.
         processing_ms: Delay it adds on an idle node, in ms.
     """
 
@@ -75,7 +76,7 @@ class Service:
         unit_kbps_min: Least bandwidth of one session in kbps.
         unit_kbps_max: Most bandwidth of one session in kbps.
         hold_mean_s: Mean holding time in s.
-        busy_load_share: Share of the scenario's load that this service offers in its own busiest weekday hour.
+        busy_load_share: Share of the scenario's load that it offers in its own busiest weekday hour.
         attract_population: Weight of an area's residents.
         attract_jobs: Weight of its jobs.
         attract_industry: Weight of its industrial land, scaled to the total population.
@@ -107,9 +108,16 @@ def read_functions(path: Path) -> tuple[Function, ...]:
     table = read_csv(path, FUNCTION_COLUMNS, ScenarioError)
     for i, function in enumerate(table["function"]):
         if CHAIN_SEPARATOR in function:
-            table.fail(i, "function", f"a name without {CHAIN_SEPARATOR!r}, which separates the stages of a chain")
+            table.fail(
+                i, "function", f"a name without {CHAIN_SEPARATOR!r}, which separates the stages of a chain"
+            )
     return tuple(
-        Function(table["function"][i], table["name"][i], int(table["mcpu_per_gbps"][i]), float(table["processing_ms"][i]))
+        Function(
+            table["function"][i],
+            table["name"][i],
+            int(table["mcpu_per_gbps"][i]),
+            float(table["processing_ms"][i]),
+        )
         for i in range(len(table))
     )
 
@@ -134,15 +142,28 @@ def read_services(path: Path, functions: tuple[Function, ...]) -> tuple[Service,
             if table[low][i] > table[high][i]:
                 table.fail(i, high, f"at least {low} ({table[low][i]})", "Exchange the two.")
         if table["attract_population"][i] + table["attract_jobs"][i] + table["attract_industry"][i] <= 0:
-            table.fail(i, "attract_population", "one positive attraction weight at least", "Say who asks for it.")
+            table.fail(
+                i, "attract_population", "one positive attraction weight at least", "Say who asks for it."
+            )
+        if table["bundle_max"][i] * table["unit_kbps_max"][i] > DEMAND_MAX_KBPS:
+            table.fail(
+                i, "unit_kbps_max", f"at most {DEMAND_MAX_KBPS} kbps times bundle_max", "Lower one of them."
+            )
         services.append(
             Service(
                 service=table["service"][i],
                 chain=chain,
                 follows_landuse=bool(table["follows_landuse"][i]) if "follows_landuse" in table else True,
-                **{name: int(table[name][i]) for name in SERVICE_COLUMNS if SERVICE_COLUMNS[name].kind == "int"
-                   and name != "follows_landuse"},
-                **{name: float(table[name][i]) for name in SERVICE_COLUMNS if SERVICE_COLUMNS[name].kind == "float"},
+                **{
+                    name: int(table[name][i])
+                    for name in SERVICE_COLUMNS
+                    if SERVICE_COLUMNS[name].kind == "int" and name != "follows_landuse"
+                },
+                **{
+                    name: float(table[name][i])
+                    for name in SERVICE_COLUMNS
+                    if SERVICE_COLUMNS[name].kind == "float"
+                },
             )
         )
     return tuple(services)
@@ -155,15 +176,21 @@ def read_placement(path: Path, network: Network, functions: tuple[Function, ...]
         int64 [N, F], millicores for each Gb/s, -1 where the node does not host the function.
     """
     table = read_csv(path, PLACEMENT_COLUMNS, ScenarioError)
-    node = table.lookup("node_id", network.node_index, "node", "Add the node to nodes.csv or correct the name.")
+    node = table.lookup(
+        "node_id", network.node_index, "node", "Add the node to nodes.csv or correct the name."
+    )
     index = {function.function: f for f, function in enumerate(functions)}
     hosted = table.lookup("function", index, "function", "Add it to functions.csv or correct the name.")
     rate = np.full((network.n_nodes, len(functions)), -1, dtype=np.int64)
     for i, (v, f) in enumerate(zip(node.tolist(), hosted.tolist(), strict=True)):
         if network.compute_mcpu[v] == 0:
-            table.fail(i, "node_id", "a node with compute (compute_mcpu in nodes.csv is 0)", "Give it compute.")
+            table.fail(
+                i, "node_id", "a node with compute (compute_mcpu in nodes.csv is 0)", "Give it compute."
+            )
         if rate[v, f] != -1:
-            table.fail(i, "function", f"each function once for node {network.node_ids[v]}", "Remove the duplicate.")
+            table.fail(
+                i, "function", f"each function once for node {network.node_ids[v]}", "Remove the duplicate."
+            )
         own = table["mcpu_per_gbps"][i] if "mcpu_per_gbps" in table else functions[f].mcpu_per_gbps
         rate[v, f] = int(own)
     return rate
@@ -183,7 +210,11 @@ class ChainDelays:
 
 
 def chain_delays(
-    network: Network, chains: np.ndarray, chain_length: np.ndarray, is_host: np.ndarray, processing_ms: np.ndarray
+    network: Network,
+    chains: np.ndarray,
+    chain_length: np.ndarray,
+    is_host: np.ndarray,
+    processing_ms: np.ndarray,
 ) -> ChainDelays:
     """Compute the least idle delay still to go, and so far, for every service, stage and pair of nodes.
 
@@ -236,7 +267,10 @@ def chain_delays(
                     # a stub that is the origin may run stages only while the path has not left it
                     stayed = np.where(is_host[:, begin].all(axis=1), processing_ms[list(begin)].sum(), np.inf)
                     begins[begin] = _one_stage_so_far(
-                        begins[begin[:-1]] + processing_ms[last], stayed, through, is_host[:, last] & may_enter
+                        begins[begin[:-1]] + processing_ms[last],
+                        stayed,
+                        through,
+                        is_host[:, last] & may_enter,
                     )
                 so_far[s, stage][:, columns] = begins[begin][:, columns]
     return ChainDelays(to_go=to_go, so_far=so_far)
@@ -249,14 +283,18 @@ def _through(link_delay: np.ndarray, transit: np.ndarray, destination: int) -> n
     return np.minimum(link_delay, link_delay[:, destination, None] + link_delay[None, destination, :])
 
 
-def _one_stage_to_go(after: np.ndarray, through: np.ndarray, hosts: np.ndarray, may_enter: np.ndarray) -> np.ndarray:
-    """Return the least delay [N] from each node to a host, processing and what follows (`after` [N], at the host)."""
+def _one_stage_to_go(
+    after: np.ndarray, through: np.ndarray, hosts: np.ndarray, may_enter: np.ndarray
+) -> np.ndarray:
+    """Return the least delay [N] from each node to a host and onwards; `after` [N] is that from the host."""
     at = np.flatnonzero(hosts & may_enter)
     best = (through[:, at] + after[at]).min(axis=1) if len(at) else np.full(len(after), np.inf)
     return np.where(hosts, np.minimum(best, after), best)
 
 
-def _one_stage_so_far(done: np.ndarray, stayed: np.ndarray, through: np.ndarray, hosts: np.ndarray) -> np.ndarray:
+def _one_stage_so_far(
+    done: np.ndarray, stayed: np.ndarray, through: np.ndarray, hosts: np.ndarray
+) -> np.ndarray:
     """Return the least delay [source, node] with one stage more.
 
     Args:

@@ -136,10 +136,19 @@ def read_bytes(path: Path, error: type[AmarlError], remedy: str = "") -> bytes:
     try:
         content = path.read_bytes()
     except OSError as reason:
-        raise error(problem(path, None, None, f"not readable: {reason}", "a readable file", remedy)) from reason
+        raise error(
+            problem(path, None, None, f"not readable: {reason}", "a readable file", remedy)
+        ) from reason
     if content.startswith(LFS_POINTER):
         raise error(
-            problem(path, None, None, "a Git-LFS pointer file", "the data itself", "Run `git lfs pull` to fetch it.")
+            problem(
+                path,
+                None,
+                None,
+                "a Git-LFS pointer file",
+                "the data itself",
+                "Run `git lfs pull` to fetch it.",
+            )
         )
     if not content.strip():
         raise error(problem(path, None, None, "an empty file", "a header line and rows", remedy))
@@ -183,7 +192,14 @@ def read_csv(path: Path, columns: Mapping[str, Column], error: type[AmarlError])
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             raise error(
-                problem(path, line, None, f"{len(row)} cells", f"{len(header)} as in the header", "Check the commas.")
+                problem(
+                    path,
+                    line,
+                    None,
+                    f"{len(row)} cells",
+                    f"{len(header)} as in the header",
+                    "Check the commas.",
+                )
             )
     cells = {name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
     table = Table(path, error, {}, lines, cells)
@@ -204,25 +220,40 @@ def _split_rows(path: Path, text: str, error: type[AmarlError]) -> tuple[list[li
                 lines.append(reader.line_num)
     except csv.Error as reason:
         raise error(
-            problem(path, reader.line_num, None, f"not CSV: {reason}", "comma-separated cells", "Check the quotes.")
+            problem(
+                path,
+                reader.line_num,
+                None,
+                f"not CSV: {reason}",
+                "comma-separated cells",
+                "Check the quotes.",
+            )
         ) from reason
     if not rows:
         raise error(problem(path, None, None, "an empty file", "a header line and rows"))
     return rows, lines
 
 
-def check_header(path: Path, header: Sequence[str], columns: Mapping[str, Column], error: type[AmarlError]) -> None:
+def check_header(
+    path: Path, header: Sequence[str], columns: Mapping[str, Column], error: type[AmarlError]
+) -> None:
     """Refuse unknown, repeated and missing column names, listing the valid ones."""
     valid = ", ".join(columns)
     for name in header:
         if name not in columns:
-            raise error(problem(path, 1, "column name", name, f"one of {valid}", "Rename or remove the column."))
+            raise error(
+                problem(path, 1, "column name", name, f"one of {valid}", "Rename or remove the column.")
+            )
     for name in header:
         if list(header).count(name) > 1:
-            raise error(problem(path, 1, "column name", name, "each column once", "Remove the repeated column."))
+            raise error(
+                problem(path, 1, "column name", name, "each column once", "Remove the repeated column.")
+            )
     for name, column in columns.items():
         if name not in header and not column.optional:
-            raise error(problem(path, 1, None, f"no column {name!r}", f"the columns {valid}", "Add the column."))
+            raise error(
+                problem(path, 1, None, f"no column {name!r}", f"the columns {valid}", "Add the column.")
+            )
 
 
 def _parse(table: Table, name: str, column: Column, texts: list[str]) -> Any:
@@ -234,7 +265,12 @@ def _parse(table: Table, name: str, column: Column, texts: list[str]) -> Any:
     pattern = _INTEGER if column.kind == "int" else _NUMBER
     for index, text in enumerate(stripped):
         if pattern.fullmatch(text) is None:
-            table.fail(index, name, column.expectation(), "Write a plain number, without unit or thousands separator.")
+            table.fail(
+                index,
+                name,
+                column.expectation(),
+                "Write a plain number, without unit or thousands separator.",
+            )
     if column.kind == "int":
         for index, text in enumerate(stripped):
             if len(text.lstrip("+-0")) > _MOST_DIGITS:

@@ -125,8 +125,9 @@ def from_networkx(graph: nx.DiGraph) -> Network:
     """Build a network from a graph with the attributes that `Network.to_networkx` writes.
 
     Args:
-        graph: Nodes carry `name` (default: the node), `tier`, `lat`, `lon`, `compute_mcpu`, `transit` (default 1);
-            edges carry `link_id` (default "source>target"), `capacity_kbps`, `delay_ms`, `length_km` (default 0).
+        graph: Nodes carry `tier`, `lat`, `lon`, `compute_mcpu` and perhaps `name` (default: the node) and
+            `transit` (default 1); edges carry `capacity_kbps`, `delay_ms` and perhaps `link_id` (default
+            "source>target") and `length_km` (default 0).
 
     Returns:
         The network, in the order of the graph.
@@ -136,7 +137,14 @@ def from_networkx(graph: nx.DiGraph) -> Network:
     """
     if not graph.is_directed() or graph.is_multigraph():
         raise ScenarioError(
-            problem(None, None, "graph", type(graph).__name__, "a networkx.DiGraph", "Give each direction its own edge.")
+            problem(
+                None,
+                None,
+                "graph",
+                type(graph).__name__,
+                "a networkx.DiGraph",
+                "Give each direction its own edge.",
+            )
         )
     nodes = {
         node: {"node_id": str(node), "name": str(node), "transit": 1, **attributes}
@@ -154,20 +162,22 @@ def from_networkx(graph: nx.DiGraph) -> Network:
 
 def _table_of(records: list[dict[str, object]], columns: dict[str, Column], where: str) -> Table:
     """Return attribute dictionaries as a checked table; rows count from 1."""
-    table = Table(Path(where), ScenarioError, {}, range(1, len(records) + 1))
     if not records:
         raise ScenarioError(problem(where, None, None, "none", "at least one"))
+    table = Table(Path(where), ScenarioError, {}, range(1, len(records) + 1))
+    kinds = {"text": str, "int": (int, np.integer), "float": (int, float, np.integer, np.floating)}
     for name, column in columns.items():
         values = [record.get(name) for record in records]
         table.shown[name] = values
         for index, value in enumerate(values):
-            is_number = isinstance(value, (int, float, np.number)) and (column.kind == "float" or value == int(value or 0))
-            if not (isinstance(value, str) and value if column.kind == "text" else is_number):
+            is_number = column.kind != "text"
+            if not isinstance(value, kinds[column.kind]) or (is_number and abs(value) > 1e18) or value == "":
                 table.fail(index, name, column.expectation(), "Set the attribute on the graph.")
-        dtype = {"int": np.int64, "float": np.float64}.get(column.kind)
-        table.columns[name] = values if dtype is None else np.array(values, dtype=dtype)
-        if dtype is not None:
-            check_range(table, name, column, table.columns[name])
+        if column.kind == "text":
+            table.columns[name] = values
+            continue
+        table.columns[name] = np.array(values, dtype=np.int64 if column.kind == "int" else np.float64)
+        check_range(table, name, column, table.columns[name])
     check_unique(table, columns)
     return table
 
@@ -195,12 +205,14 @@ def network_from_tables(nodes: Table, links: Table) -> Network:
     seen: dict[tuple[int, int], int] = {}
     for e, ends in enumerate(zip(source.tolist(), target.tolist(), strict=True)):
         if ends[0] == ends[1]:
-            links.fail(e, "target", "another node than source (a link to itself is useless)", "Remove the row.")
+            links.fail(
+                e, "target", "another node than source (a link to itself is useless)", "Remove the row."
+            )
         if ends in seen:
             links.fail(
                 e,
                 "target",
-                f"one link for each direction of a pair; row {links.rows[seen[ends]]} has the same source and target",
+                f"one link a direction; row {links.rows[seen[ends]]} has the same source and target",
                 "Merge the two into one row with the sum of their capacities.",
             )
         seen[ends] = e

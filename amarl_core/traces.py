@@ -1,7 +1,7 @@
 """Request traces: one row per request, in order of arrival.
 
-A trace comes from the generator (`scenario.training_trace`), from the held-out days (`scenario.test_trace`) or
-from a file (`load_trace`), and is the same kind of thing in all three cases.
+A trace comes from the generator (`scenario.training_trace`), from the held-out days (`scenario.test_trace`)
+or from a file (`load_trace`), and is the same kind of thing in all three cases.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Trace:
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the content (names and little-endian arrays), whatever file or generator it came from."""
+        """Checksum of the content (names and little-endian arrays), wherever it came from."""
         digest = hashlib.sha256(json.dumps([self.service_ids, self.node_ids]).encode())
         for column, dtype in _ARRAYS.items():
             digest.update(getattr(self, column).astype(np.dtype(dtype).newbyteorder("<")).tobytes())
@@ -119,11 +119,17 @@ class Trace:
             self.frame().to_csv(path, index=False, lineterminator="\n")
             return path
         if path.suffix != ".parquet":
-            raise TraceError(problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet"))
+            raise TraceError(
+                problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet")
+            )
         table = pa.Table.from_pandas(self.frame(), preserve_index=False)
         texts = ["service", "source", "destination"]
         # the bytes of increasing and of random doubles compress far better apart
-        split = {"t_s": "BYTE_STREAM_SPLIT", "hold_s": "BYTE_STREAM_SPLIT", "request_id": "DELTA_BINARY_PACKED"}
+        split = {
+            "t_s": "BYTE_STREAM_SPLIT",
+            "hold_s": "BYTE_STREAM_SPLIT",
+            "request_id": "DELTA_BINARY_PACKED",
+        }
         pq.write_table(
             table,
             path,
@@ -154,11 +160,15 @@ def load_trace(path: str | Path, scenario: Scenario) -> Trace:
     elif path.suffix == ".parquet":
         table = _read_parquet(path)
     else:
-        raise TraceError(problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet"))
+        raise TraceError(
+            problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet")
+        )
     services = {service: s for s, service in enumerate(scenario.service_ids)}
     nodes = scenario.network.node_index
     columns = {
-        "service": table.lookup("service", services, "service", "Correct the name or add it to services.csv."),
+        "service": table.lookup(
+            "service", services, "service", "Correct the name or add it to services.csv."
+        ),
         "source": table.lookup("source", nodes, "node", "Correct the name or add it to nodes.csv."),
         "destination": table.lookup("destination", nodes, "node", "Correct the name or add it to nodes.csv."),
     }
@@ -181,7 +191,12 @@ def _check_order(table: Table) -> None:
     earlier = np.flatnonzero(np.diff(t_s) < 0)
     if len(earlier):
         i = int(earlier[0]) + 1
-        table.fail(i, "t_s", f"at least {t_s[i - 1]:.15g}, the arrival before it", "Sort the rows by t_s, request_id.")
+        table.fail(
+            i,
+            "t_s",
+            f"at least {t_s[i - 1]:.15g}, the arrival before it",
+            "Sort the rows by t_s, request_id.",
+        )
     swapped = np.flatnonzero((np.diff(t_s) == 0) & (np.diff(request_id) < 0))
     if len(swapped):
         i = int(swapped[0]) + 1
@@ -199,7 +214,9 @@ def _read_parquet(path: Path) -> Table:
         ) from reason
     check_header(path, data.column_names, TRACE_COLUMNS, TraceError)
     if data.num_rows == 0:
-        raise TraceError(problem(path, None, None, "a table without rows", "at least one request", "Add the rows."))
+        raise TraceError(
+            problem(path, None, None, "a table without rows", "at least one request", "Add the rows.")
+        )
     table = Table(path, TraceError, {}, range(1, data.num_rows + 1))
     for name, column in TRACE_COLUMNS.items():
         values = data.column(name)
@@ -215,7 +232,14 @@ def _read_parquet(path: Path) -> Table:
         }[column.kind]
         if not is_kind:
             raise TraceError(
-                problem(path, None, name, f"of type {values.type}", f"{column.expectation()}", "Convert the column.")
+                problem(
+                    path,
+                    None,
+                    name,
+                    f"of type {values.type}",
+                    f"{column.expectation()}",
+                    "Convert the column.",
+                )
             )
         if column.kind == "text":
             table.columns[name] = values.to_pylist()
@@ -231,7 +255,7 @@ def repeat(trace: Trace, passes: int, period_s: float) -> Trace:
     Args:
         trace: The requests of one pass.
         passes: How often, at least once.
-        period_s: Length of a pass in s, at least the time of its last arrival; a multiple of a day keeps the hours.
+        period_s: Length of a pass in s, at least from first to last arrival; whole days keep the hours.
 
     Returns:
         One continuous timeline with request ids that stay unique.
@@ -244,8 +268,14 @@ def repeat(trace: Trace, passes: int, period_s: float) -> Trace:
     last = float(trace.t_s[-1]) if len(trace) else 0.0
     if not np.isfinite(period_s) or period_s < last - (float(trace.t_s[0]) if len(trace) else 0.0):
         raise TraceError(
-            problem(None, None, "period_s", period_s, f"at least {last:g} s, the trace's last arrival",
-                    "Give the number of whole days times 86400.")
+            problem(
+                None,
+                None,
+                "period_s",
+                period_s,
+                f"at least {last:g} s, the trace's last arrival",
+                "Give the number of whole days times 86400.",
+            )
         )
     ids = int(trace.request_id.max()) + 1 if len(trace) else 0
     number = np.repeat(np.arange(passes), len(trace))

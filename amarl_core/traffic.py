@@ -102,10 +102,14 @@ def read_traffic(
         ScenarioError: At the first fault in one of the files.
     """
     areas = read_csv(files["areas"], AREA_COLUMNS, ScenarioError)
-    area_node = areas.lookup("node_id", network.node_index, "node", "Add the node to nodes.csv.").astype(np.int32)
+    area_node = areas.lookup("node_id", network.node_index, "node", "Add the node to nodes.csv.").astype(
+        np.int32
+    )
     weights = np.stack([areas[f"w_{use}"] for use in LAND_USES])  # [use, A]
     for a in np.flatnonzero(weights.sum(axis=0) <= 0):
-        areas.fail(int(a), "w_residential", "one positive land-use weight at least", "Say how the land is used.")
+        areas.fail(
+            int(a), "w_residential", "one positive land-use weight at least", "Say how the land is used."
+        )
     industry = areas["w_industrial"] * areas["land_km2"]  # [A]
     landuse = _read_landuse(files["landuse_profiles"], weekend_level)  # [2, use, 24]
     profile = _read_service_profiles(files["service_profiles"], services)  # [S, 24]
@@ -116,17 +120,37 @@ def read_traffic(
     rate = np.empty((2, len(services), len(people), HOURS))
     for s, service in enumerate(services):
         attraction = (
-            service.attract_population * people + service.attract_jobs * jobs + service.attract_industry * industrial
+            service.attract_population * people
+            + service.attract_jobs * jobs
+            + service.attract_industry * industrial
         )
         if attraction.sum() <= 0:
             raise ScenarioError(
-                problem(files["areas"], None, "attraction", 0, f"an area that asks for {service.service}",
-                        "Give population, jobs or industry to some area.")
+                problem(
+                    files["areas"],
+                    None,
+                    "attraction",
+                    0,
+                    f"an area that asks for {service.service}",
+                    "Give population, jobs or industry to some area.",
+                )
             )
         shape = np.sqrt(landuse_here * profile[s]) if service.follows_landuse else np.ones_like(landuse_here)
         demand = attraction[:, None] * shape  # [2, A, 24]
         in_progress = service.busy_load_share * load_gbps * 1e6 / service.mean_kbps
         rate[:, s] = demand * (in_progress / service.hold_mean_s / demand[0].sum(axis=0).max())
+    a_day = rate.sum(axis=(1, 2, 3)).max() * 3600
+    if a_day > REQUESTS_A_DAY_MAX / 2:
+        raise ScenarioError(
+            problem(
+                None,
+                None,
+                "requests a day",
+                round(a_day),
+                f"at most {REQUESTS_A_DAY_MAX // 2}",
+                "Lower load_gbps in scenario.toml, or raise the bundles in services.csv.",
+            )
+        )
     destination = _read_destinations(files["destinations"], network, services, area_node, industry)
     return Traffic(services, network.node_ids, area_node, rate, destination)
 
@@ -146,7 +170,9 @@ def _read_landuse(path: Path, weekend_level: Mapping[str, float]) -> np.ndarray:
         level[1, u] *= weekend_level.get(LAND_USE_PROFILE[use], 1.0)
     for use in weekend_level:
         if use not in known:
-            raise ScenarioError(problem("scenario.toml", None, "weekend_level", use, f"one of {', '.join(known)}"))
+            raise ScenarioError(
+                problem("scenario.toml", None, "weekend_level", use, f"one of {', '.join(known)}")
+            )
     return level
 
 
@@ -160,17 +186,26 @@ def _row_of_hour(table, kind: np.ndarray, path: Path) -> np.ndarray:
     expected_kinds = 2 if "day" in table else 1
     if len(row) < expected_kinds or (row == -1).any():
         raise ScenarioError(
-            problem(path, None, None, f"{len(table)} hours", f"all 24 hours for each of {expected_kinds} kinds of day",
-                    "Add the missing rows.")
+            problem(
+                path,
+                None,
+                None,
+                f"{len(table)} hours",
+                f"all 24 hours for each of {expected_kinds} kinds of day",
+                "Add the missing rows.",
+            )
         )
     return row
 
 
 def _read_service_profiles(path: Path, services: tuple[Service, ...]) -> np.ndarray:
     """Return multipliers [service, hour] of mean 1; a service that is flat needs no column."""
-    columns = {"hour": Column("int", least=0, most=23)}
-    for service in services:
-        columns[service.service] = Column("float", least=0, optional=not service.follows_landuse)
+    hour = Column("int", least=0, most=23)
+    own = {
+        service.service: Column("float", least=0, optional=not service.follows_landuse)
+        for service in services
+    }
+    columns = {"hour": hour, **own} | {"hour": hour}  # a service may not take the place of the hour
     table = read_csv(path, columns, ScenarioError)
     row = _row_of_hour(table, np.zeros(len(table), dtype=np.int64), path)[0]
     profile = np.ones((len(services), HOURS))
@@ -198,8 +233,14 @@ def _read_destinations(
     for s, total in enumerate(probability.sum(axis=2).min(axis=1)):
         if not 1 - 1e-6 < total < 1 + 1e-6:
             raise ScenarioError(
-                problem(path, None, f"sum of weights of {services[s].service}", float(total), "1",
-                        "Complete the destination rules of this service.")
+                problem(
+                    path,
+                    None,
+                    f"sum of weights of {services[s].service}",
+                    float(total),
+                    "1",
+                    "Complete the destination rules of this service.",
+                )
             )
     return probability / probability.sum(axis=2, keepdims=True)
 
@@ -214,12 +255,16 @@ def _share_by_rule(
     kind, _, argument = table["rule"][i].partition(":")
     if kind == "node":
         if argument not in network.node_index:
-            table.fail(i, "rule", f"node:<node_id> with one of {names(network.node_index)}", "Correct the name.")
+            table.fail(
+                i, "rule", f"node:<node_id> with one of {names(network.node_index)}", "Correct the name."
+            )
         share[:, network.node_index[argument]] = 1.0
     elif kind in ("nearest", "other"):
         members = network.tier_nodes(argument)
         if len(members) < (1 if kind == "nearest" else 2):
-            table.fail(i, "rule", f"a tier of nodes.csv: {names(sorted(set(network.tier)))}", "Correct the tier.")
+            table.fail(
+                i, "rule", f"a tier of nodes.csv: {names(sorted(set(network.tier)))}", "Correct the tier."
+            )
         nearest = members[np.argmin(delay[:, members], axis=1)]  # [A]
         if kind == "nearest":
             share[areas, nearest] = 1.0
@@ -263,7 +308,8 @@ def generate_day(traffic: Traffic, seed: np.random.SeedSequence, day: int, kind:
     service = cell // (MINUTES * n_areas)
     t_ms = minute * 60_000 + rng.integers(0, 60_000, size=n)
     bounds = np.array(
-        [(p.bundle_min, p.bundle_max, p.unit_kbps_min, p.unit_kbps_max) for p in traffic.services], dtype=np.int64
+        [(p.bundle_min, p.bundle_max, p.unit_kbps_min, p.unit_kbps_max) for p in traffic.services],
+        dtype=np.int64,
     )[service]  # [n, 4]
     bundle = rng.integers(bounds[:, 0], bounds[:, 1] + 1)
     unit_kbps = rng.integers(bounds[:, 2], bounds[:, 3] + 1)
@@ -291,7 +337,9 @@ def minute_rates(rate_per_s: np.ndarray) -> np.ndarray:
     return np.repeat(rate_per_s, MINUTES // HOURS, axis=-1)
 
 
-def _draw_destinations(traffic: Traffic, service: np.ndarray, area: np.ndarray, draw: np.ndarray) -> np.ndarray:
+def _draw_destinations(
+    traffic: Traffic, service: np.ndarray, area: np.ndarray, draw: np.ndarray
+) -> np.ndarray:
     """Return a destination for each request, int64 [n], by inversion of `draw`, uniform in [0, 1)."""
     cumulative = np.cumsum(traffic.destination, axis=2)  # [S, A, N]
     cumulative[cumulative > 1 - 1e-9] = 1.0

@@ -1,6 +1,6 @@
-"""Write nodes, links, placement and destinations of the Montreal scenario from areas.csv and capacities.toml.
+"""Write the Montreal scenario's network tables from areas.csv and capacities.toml.
 
-Run ``python data/montreal/build.py`` after editing either, then ``python -m amarl_core.freeze data/montreal``.
+After editing either run ``python data/montreal/build.py && python -m amarl_core.freeze data/montreal``.
 """
 
 from __future__ import annotations
@@ -83,14 +83,21 @@ def area_peaks_gbps(load_gbps: float) -> dict[str, float]:
                 float(service["attract_population"]) * float(area["population"])
                 + float(service["attract_jobs"]) * float(area["jobs"])
                 + float(service["attract_industry"])
-                * float(area["w_industrial"]) * float(area["land_km2"]) * people / industry
+                * float(area["w_industrial"])
+                * float(area["land_km2"])
+                * people
+                / industry
             )
             demand[area["node_id"]] = []
             for hour in range(24):
-                used = sum(float(area[f"w_{use}"]) * float(landuse[hour][use]) / mean_use[use] for use in uses)
+                used = sum(
+                    float(area[f"w_{use}"]) * float(landuse[hour][use]) / mean_use[use] for use in uses
+                )
                 used += float(area["w_industrial"]) * float(landuse[hour]["office"]) / mean_use["office"]
                 flat = service["follows_landuse"] == "0"
-                demand[area["node_id"]].append(attraction * (1 if flat else math.sqrt(used * profile[hour] / mean)))
+                demand[area["node_id"]].append(
+                    attraction * (1 if flat else math.sqrt(used * profile[hour] / mean))
+                )
         peak = max(sum(by_hour[hour] for by_hour in demand.values()) for hour in range(24))
         for node, by_hour in demand.items():
             for hour in range(24):
@@ -107,8 +114,15 @@ def build_nodes(calibrated: dict) -> dict[str, dict]:
 
     def add(node: str, name: str, tier: str, area: dict, vcpu: float, transit: int, **more: object) -> None:
         mcpu = round(vcpu * calibrated["pools_scale"] * 1000)
-        nodes[node] = {"name": name, "tier": tier, "lat": area["lat"], "lon": area["lon"], "mcpu": mcpu,
-                       "transit": transit, **more}
+        nodes[node] = {
+            "name": name,
+            "tier": tier,
+            "lat": area["lat"],
+            "lon": area["lon"],
+            "mcpu": mcpu,
+            "transit": transit,
+            **more,
+        }
 
     for name, area in areas.items():
         large = peaks[area["node_id"]] > calibrated["busy_area_gbps"]
@@ -169,8 +183,10 @@ def main() -> None:
     write(
         "nodes.csv",
         ("node_id", "name", "tier", "lat", "lon", "compute_mcpu", "transit"),
-        [(node, *(facts[key] for key in ("name", "tier", "lat", "lon", "mcpu", "transit")))
-         for node, facts in nodes.items()],
+        [
+            (node, *(facts[key] for key in ("name", "tier", "lat", "lon", "mcpu", "transit")))
+            for node, facts in nodes.items()
+        ],
     )
     write(
         "links.csv",
@@ -181,8 +197,12 @@ def main() -> None:
     write(
         "placement.csv",
         ("node_id", "function"),
-        [(node, function) for node, facts in nodes.items() if facts["mcpu"]
-         for function in hosted["du" if facts["tier"] == "du" else node]],
+        [
+            (node, function)
+            for node, facts in nodes.items()
+            if facts["mcpu"]
+            for function in hosted["du" if facts["tier"] == "du" else node]
+        ],
     )
     write("destinations.csv", ("service", "rule", "weight"), DESTINATIONS)
     write_load(calibrated)

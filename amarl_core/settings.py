@@ -1,0 +1,164 @@
+"""What a scenario's scenario.toml says, checked key by key."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amarl_core.errors import ScenarioError, problem
+from amarl_core.tables import names, read_bytes
+
+SETTINGS_FILE = "scenario.toml"
+TABLES = (
+    "nodes",
+    "links",
+    "functions",
+    "services",
+    "placement",
+    "areas",
+    "landuse_profiles",
+    "service_profiles",
+    "destinations",
+)
+_WEEK = ("weekday", "weekend")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What scenario.toml says.
+
+    Attributes:
+        name: Name of the scenario.
+        title: What it is, in words.
+        cpu_cap: Share of a node's compute that may be used.
+        load_gbps: Load in Gb/s that the services' shares refer to.
+        weekend_level: Weekend over weekday level by land use, where it is not 1.
+        tables: Path of each table, by name.
+        held_out_seed: Seed of the held-out days.
+        n_weekdays: Number of held-out weekdays.
+        n_weekends: Number of held-out days of the weekend.
+        committed: Path of each held-out day that is a file.
+        frozen_digest: Digest recorded when the scenario was frozen, or "".
+        frozen_sha256: Checksum recorded for each held-out day.
+    """
+
+    name: str
+    title: str
+    cpu_cap: float
+    load_gbps: float
+    weekend_level: Mapping[str, float]
+    tables: Mapping[str, Path]
+    held_out_seed: int
+    n_weekdays: int
+    n_weekends: int
+    committed: Mapping[str, Path]
+    frozen_digest: str
+    frozen_sha256: Mapping[str, str]
+
+    @property
+    def test_days(self) -> tuple[str, ...]:
+        """Names of the held-out days: test-weekday, test-weekday-2, ..., test-weekend, ..."""
+        return tuple(
+            f"test-{kind}" + (f"-{i}" if i > 1 else "")
+            for kind, count in zip(_WEEK, (self.n_weekdays, self.n_weekends), strict=True)
+            for i in range(1, count + 1)
+        )
+
+
+def read_settings(folder: Path) -> Settings:
+    """Read scenario.toml; an unknown key is an error that lists the valid ones."""
+    path = folder / SETTINGS_FILE
+    content = read_bytes(path, ScenarioError)
+    try:
+        given = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+        raise ScenarioError(problem(path, None, None, f"not TOML: {reason}", "a TOML file")) from reason
+    top = _Section(path, "", given)
+    top.only("name", "title", "cpu_cap", "tables", "traffic", "held_out", "frozen")
+    tables, traffic, held_out = top.section("tables"), top.section("traffic"), top.section("held_out")
+    frozen = top.section("frozen", optional=True)
+    tables.only(*TABLES)
+    traffic.only("load_gbps", "weekend_level")
+    held_out.only("seed", "weekdays", "weekends", "committed")
+    frozen.only("digest", "test_day_sha256")
+    level = traffic.section("weekend_level", optional=True)
+    committed = held_out.section("committed", optional=True)
+    sha256 = frozen.section("test_day_sha256", optional=True)
+    settings = Settings(
+        name=top.text("name"),
+        title=top.text("title", top.text("name")),
+        cpu_cap=top.number("cpu_cap", most=1.0),
+        load_gbps=traffic.number("load_gbps", most=1e6),
+        weekend_level={use: level.number(use, most=100.0) for use in level.given},
+        tables={table: tables.path(table, f"{table}.csv") for table in TABLES},
+        held_out_seed=held_out.integer("seed", 0),
+        n_weekdays=held_out.integer("weekdays", 1),
+        n_weekends=held_out.integer("weekends", 1),
+        committed={day: committed.path(day) for day in committed.given},
+        frozen_digest=frozen.text("digest", ""),
+        frozen_sha256={day: sha256.text(day) for day in sha256.given},
+    )
+    committed.only(*settings.test_days)
+    sha256.only(*settings.test_days)
+    return settings
+
+
+class _Section:
+    """A table of scenario.toml, whose values are checked as they are read."""
+
+    def __init__(self, path: Path, prefix: str, given: Mapping[str, Any]) -> None:
+        self.file, self.prefix, self.given = path, prefix, given
+
+    def only(self, *known: str) -> None:
+        for key in self.given:
+            if key not in known:
+                raise ScenarioError(
+                    problem(
+                        self.file,
+                        None,
+                        "key",
+                        self.prefix + key,
+                        f"one of {names(known)}",
+                        "Correct or remove it.",
+                    )
+                )
+
+    def _fail(self, key: str, expected: str) -> ScenarioError:
+        return ScenarioError(
+            problem(self.file, None, self.prefix + key, self.given.get(key, "missing"), expected)
+        )
+
+    def section(self, key: str, optional: bool = False) -> _Section:
+        value = self.given.get(key, {} if optional else None)
+        if not isinstance(value, dict):
+            raise self._fail(key, f"a section [{self.prefix}{key}]")
+        return _Section(self.file, f"{self.prefix}{key}.", value)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.given.get(key, default)
+        if not isinstance(value, str) or (not value and default is None):
+            raise self._fail(key, "a text")
+        return value
+
+    def number(self, key: str, most: float) -> float:
+        value = self.given.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+            raise self._fail(key, f"a positive number of at most {most:g}")
+        return float(value)
+
+    def integer(self, key: str, least: int) -> int:
+        value = self.given.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+            raise self._fail(key, f"an integer of at least {least}")
+        return value
+
+    def path(self, key: str, default: str | None = None) -> Path:
+        """Return a file's path, which must stay inside the scenario's folder."""
+        text = self.text(key, default) if default is None or key in self.given else default
+        folder = self.file.parent.resolve()
+        if "\0" in text or not (folder / text).resolve().is_relative_to(folder):
+            raise self._fail(key, "a path inside the scenario's folder")
+        return self.file.parent / text
