@@ -1,7 +1,9 @@
 """How figures and tables look: one palette, one theme, a caption and an alternative text with every figure.
 
-Figures are plain `matplotlib.figure.Figure` objects (no pyplot, so they can be made in any thread). A `Picture` shows itself
-as an SVG image with its caption, in JupyterLab and in the exported pages alike; nothing is loaded from elsewhere.
+Figures are plain `matplotlib.figure.Figure` objects (no pyplot, so they can be made in any thread). A
+`Picture` shows itself
+as an SVG image with its caption, in JupyterLab and in the exported pages alike; nothing is loaded from
+elsewhere.
 """
 
 from __future__ import annotations
@@ -26,28 +28,58 @@ METHOD_NAMES = {"sarl": "SARL", "amarl": "AMARL"}
 REFERENCE_COLORS = ("#6f6f6f", "#a3a3a3")
 # Dead ends are reds, conflicts violets, the rest grey; darker is the more frequent kind in the paper.
 CAUSE_COLORS = {
-    "dead_end_compute": "#8c2d3f", "dead_end_bandwidth": "#d2626a", "dead_end_latency": "#eda79f",
-    "dead_end_loop": "#f6d6cf", "dead_end_slots": "#4d1320", "hop_limit": "#9a9a9a",
-    "conflict_link": "#4b3f8f", "conflict_node": "#a79fd9",
+    "dead_end_compute": "#8c2d3f",
+    "dead_end_bandwidth": "#d2626a",
+    "dead_end_latency": "#eda79f",
+    "dead_end_loop": "#f6d6cf",
+    "dead_end_slots": "#4d1320",
+    "hop_limit": "#9a9a9a",
+    "conflict_link": "#4b3f8f",
+    "conflict_node": "#a79fd9",
 }
 CAUSE_NAMES = {
-    "dead_end_compute": "dead end: compute", "dead_end_bandwidth": "dead end: bandwidth",
-    "dead_end_latency": "dead end: latency", "dead_end_loop": "dead end: loop", "dead_end_slots": "dead end: slots",
-    "hop_limit": "hop limit", "conflict_link": "conflict: link", "conflict_node": "conflict: node",
+    "dead_end_compute": "dead end: compute",
+    "dead_end_bandwidth": "dead end: bandwidth",
+    "dead_end_latency": "dead end: latency",
+    "dead_end_loop": "dead end: loop",
+    "dead_end_slots": "dead end: slots",
+    "hop_limit": "hop limit",
+    "conflict_link": "conflict: link",
+    "conflict_node": "conflict: node",
 }
 SERVICE_NAMES = {
-    "augmented_reality": "AR", "cloud_gaming": "Cloud gaming", "industry_4_0": "Industry 4.0",
-    "massive_iot": "Massive IoT", "video_streaming": "Video", "voip": "VoIP",
+    "augmented_reality": "AR",
+    "cloud_gaming": "Cloud gaming",
+    "industry_4_0": "Industry 4.0",
+    "massive_iot": "Massive IoT",
+    "video_streaming": "Video",
+    "voip": "VoIP",
 }
 AGENT_COLORS = ("#0b5c8a", "#d55e00", "#009e73", "#cc79a7", "#8c6d1f", "#56b4e9", "#6b4e9b", "#333333")
 THEME = {
-    "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9,
-    "legend.fontsize": 9, "legend.frameon": False, "figure.titlesize": 10.5,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8a8a8a", "axes.labelcolor": "#333333",
-    "xtick.color": "#555555", "ytick.color": "#555555", "axes.grid": True, "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.7, "axes.axisbelow": True, "lines.linewidth": 1.7, "svg.hashsalt": "amarl",
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "figure.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.labelcolor": "#333333",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.7,
+    "svg.hashsalt": "amarl",
 }
 WIDTH_IN = 7.4
+themed = matplotlib.rc_context(THEME)  # decorates the functions that draw
 
 
 def service_name(service: str) -> str:
@@ -77,37 +109,35 @@ class Picture:
     def svg(self) -> bytes:
         """Draw as SVG, letters as outlines, so that it looks the same everywhere."""
         buffer = io.BytesIO()
-        with matplotlib.rc_context(THEME):
-            self.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        self.save(buffer, "svg")
         return buffer.getvalue()
 
-    def save(self, path: Path) -> Path:
-        """Write an .svg or .png file (the suffix decides) and return its path."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(THEME):
-            self.figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
-        return path
+    @themed
+    def save(self, place: Path | io.BytesIO, kind: str = "svg") -> None:
+        """Write the drawing as "svg" or "png"; the same figure gives the same bytes."""
+        self.figure.savefig(place, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.svg()).decode()
-        return (f'<figure class="picture"><div class="scroll"><img src="data:image/svg+xml;base64,{data}" '
-                f'alt="{html.escape(self.alt, quote=True)}"></div>'
-                f"<figcaption>{html.escape(self.caption)}</figcaption></figure>")
+        return (
+            f'<figure class="picture"><div class="scroll"><img src="data:image/svg+xml;base64,{data}" '
+            f'alt="{html.escape(self.alt, quote=True)}"></div>'
+            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+        )
 
 
-def new_figure(columns: int = 1, height_in: float = 3.0, share_y: bool = False,
-               widths: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    columns: int = 1, height_in: float = 3.0, share_y: bool = False, widths: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
     """Make a figure of the workbook's width with some panels side by side."""
-    with matplotlib.rc_context(THEME):
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-        axes = figure.subplots(1, columns, squeeze=False, sharey=share_y, width_ratios=widths)[0]
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False, sharey=share_y, width_ratios=widths)[0]
     return figure, list(axes)
 
 
 def finish(figure: Figure, finding: str, caption: str, alt: str = "") -> Picture:
     """Set the finding as the title, flush left, and join caption and alternative text to the figure."""
-    with matplotlib.rc_context(THEME):
-        figure.suptitle(textwrap.fill(finding, 84), x=0.008, ha="left", fontweight="bold", color="#222222")
+    figure.suptitle(textwrap.fill(finding, 78), x=0.008, ha="left", fontweight="bold", color="#222222")
     return Picture(figure, caption, f"{finding}. {alt or caption}")
 
 
@@ -122,11 +152,15 @@ class Table:
     def _repr_html_(self) -> str:
         text = {self.frame.columns[0], *self.text_columns}
         head = "".join(_cell("th", column, column in text) for column in self.frame.columns)
-        rows = "".join("<tr>" + "".join(_cell("td", value, column in text) for column, value in row.items()) + "</tr>"
-                       for row in self.frame.astype(object).to_dict("records"))
+        rows = "".join(
+            "<tr>" + "".join(_cell("td", value, column in text) for column, value in row.items()) + "</tr>"
+            for row in self.frame.astype(object).to_dict("records")
+        )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        return (f'<div class="scroll"><table class="figures">{caption}<thead><tr>{head}</tr></thead>'
-                f"<tbody>{rows}</tbody></table></div>")
+        return (
+            f'<div class="scroll"><table class="figures">{caption}<thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>"
+        )
 
     def markdown(self) -> str:
         """The same as a Markdown table, for a README."""
@@ -149,7 +183,7 @@ def with_interval(mean: float, low: float, high: float, digits: int = 2) -> str:
 
 def clock(seconds: float) -> str:
     """Write seconds as h:mm:ss, or as seconds when short."""
-    if seconds < 60:
+    if seconds < 600:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,7 +1,7 @@
-"""The records of a study as small tidy frames, for figures and tables. Only reads; never trains, never writes.
+"""The records of a study as small tidy frames, for figures and tables. It only reads.
 
-A study folder holds millions of decisions. Each file is read once, a few columns of it, and reduced to counts by hour,
-service and cause: everything a figure shows is computed from these frames.
+A study folder holds millions of decisions. Each file is read once, a few columns of it, and reduced to
+counts by hour, service and cause: everything a figure shows is computed from these frames.
 """
 
 from __future__ import annotations
@@ -64,14 +64,18 @@ def load_study(name: str | Path) -> Study:
     folder = Path(name) if Path(name).is_absolute() or "/" in str(name) else RUNS_FOLDER / str(name)
     if not (folder / "study.json").is_file():
         known = sorted(p.parent.name for p in RUNS_FOLDER.glob("*/study.json"))
-        raise RunError(f"there is no study {str(name)!r} (no {folder / 'study.json'}); "
-                       f"known: {', '.join(known) or 'none'}; `make reproduce` creates one")
+        raise RunError(
+            f"there is no study {str(name)!r} (no {folder / 'study.json'}); "
+            f"known: {', '.join(known) or 'none'}; `make reproduce` creates one"
+        )
     info = read_json(folder / "study.json")
     finished = [_finished_seeds(folder / method) for method in METHODS]
     seeds = sorted(set.intersection(*finished))
     if not seeds:
-        raise RunError(f"study {folder.name!r} has no seed that both {' and '.join(METHODS)} have finished; "
-                       f"run `make reproduce` again")
+        raise RunError(
+            f"study {folder.name!r} has no seed that both {' and '.join(METHODS)} have finished; "
+            f"run `make reproduce` again"
+        )
     return Study(folder, info, tuple(seeds), tuple(info["test_days"]))
 
 
@@ -88,21 +92,36 @@ COLUMNS = ["t_s", "hold_s", "service", "demand_kbps", "accepted", "cause", "late
 def _reduce_day(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reduce one day's decisions to (counts by hour, service and cause; latency by service)."""
     frame = read_frame(path, COLUMNS)
-    frame = frame.assign(hour=(frame["t_s"] // 3600 % 24).astype(np.int8),
-                         gigabit=frame["demand_kbps"] * frame["hold_s"] / 1e6)
-    counts = (frame.groupby(["hour", "service", "cause"], observed=True, sort=True)
-              .agg(requests=("t_s", "size"), gigabit=("gigabit", "sum")).reset_index())
-    latency = (frame[frame["accepted"]].groupby("service", observed=True, sort=True)
-               .agg(requests=("t_s", "size"), budget_ms=("budget_ms", "first"), mean_ms=("latency_ms", "mean"),
-                    p95_ms=("latency_ms", lambda values: values.quantile(0.95))).reset_index())
+    frame = frame.assign(
+        hour=(frame["t_s"] // 3600 % 24).astype(np.int8), gigabit=frame["demand_kbps"] * frame["hold_s"] / 1e6
+    )
+    counts = (
+        frame.groupby(["hour", "service", "cause"], observed=True, sort=True)
+        .agg(requests=("t_s", "size"), gigabit=("gigabit", "sum"))
+        .reset_index()
+    )
+    latency = (
+        frame[frame["accepted"]]
+        .groupby("service", observed=True, sort=True)
+        .agg(
+            requests=("t_s", "size"),
+            budget_ms=("budget_ms", "first"),
+            mean_ms=("latency_ms", "mean"),
+            p95_ms=("latency_ms", lambda values: values.quantile(0.95)),
+        )
+        .reset_index()
+    )
     text = {"service": str, "cause": str}
     return counts.astype(text), latency.astype({"service": str})
 
 
 def _stack(study: Study, variant: str, which: int) -> pd.DataFrame:
-    parts = [_reduce_day(study.run_folder(method, seed) / record_name("decisions", day, variant))[which]
-             .assign(method=method, seed=seed, day=day)
-             for method, seed, day in product(METHODS, study.seeds, study.days)]
+    parts = [
+        _reduce_day(study.run_folder(method, seed) / record_name("decisions", day, variant))[which].assign(
+            method=method, seed=seed, day=day
+        )
+        for method, seed, day in product(METHODS, study.seeds, study.days)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -110,7 +129,8 @@ def load_outcomes(study: Study, variant: str = "arrival3") -> pd.DataFrame:
     """Count what became of the requests of every held-out day.
 
     Returns:
-        Columns method, seed, day, hour (0-23), service, cause, requests, gigabit (offered Gb, rate times holding time).
+        Columns method, seed, day, hour (0-23), service, cause, requests, gigabit (offered Gb, rate times
+        holding time).
     """
     return _stack(study, variant, 0)
 
@@ -125,7 +145,7 @@ def load_latency(study: Study, variant: str = "arrival3") -> pd.DataFrame:
 
 
 def load_baselines(study: Study) -> pd.DataFrame:
-    """Count what became of the requests under each classical rule: the columns of `load_outcomes`, `method` the rule."""
+    """Count what became of the requests under each classical rule; as `load_outcomes`, `method` the rule."""
     parts = []
     for folder in sorted(path for path in (study.folder / "baselines").glob("*") if path.is_dir()):
         for day in study.days:
@@ -148,8 +168,12 @@ def load_aborts(study: Study, variant: str = "arrival3") -> pd.DataFrame:
         ledger = read_frame(folder / record_name("ledger", day, variant), ["kind", "resource"])
         aborts = ledger.loc[ledger["kind"] == "abort", "resource"].astype(str).value_counts()
         offered = int(_reduce_day(folder / record_name("decisions", day, variant))[0]["requests"].sum())
-        parts.append(aborts.rename_axis("resource").rename("aborts").reset_index()
-                     .assign(method=method, seed=seed, day=day, offered=offered))
+        parts.append(
+            aborts.rename_axis("resource")
+            .rename("aborts")
+            .reset_index()
+            .assign(method=method, seed=seed, day=day, offered=offered)
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -162,7 +186,7 @@ def gos(outcomes: pd.DataFrame, by: list[str]) -> pd.Series:
 
 
 def gos_by_day(outcomes: pd.DataFrame, method: str) -> np.ndarray:
-    """Grade of service of one method in percent, as the (n_seeds, n_days) array that the bootstrap resamples."""
+    """Grade of service of one method in percent, (n_seeds, n_days): what the bootstrap resamples."""
     table = gos(outcomes[outcomes["method"] == method], ["seed", "day"]).unstack("day")
     return table[list(dict.fromkeys(outcomes["day"]))].to_numpy()
 
@@ -173,8 +197,8 @@ def gos_by_day_as(outcomes: pd.DataFrame, method: str, measure: str) -> np.ndarr
     Args:
         outcomes: from `load_outcomes`.
         method: "sarl" or "amarl".
-        measure: "requests" (the headline), "services" (mean over the services), "traffic" (share of the offered Mb/s times
-            seconds) or "busy hour" (the hour of the day with most requests).
+        measure: "requests" (the headline), "services" (mean over the services), "traffic" (share of the
+            offered Mb/s times seconds) or "busy hour" (the hour of the day with most requests).
     """
     part = outcomes[outcomes["method"] == method]
     if measure == "services":
@@ -193,15 +217,19 @@ def gos_by_day_as(outcomes: pd.DataFrame, method: str, measure: str) -> np.ndarr
 # ------------------------------------------------------------------------------- training and timing
 def load_progress(study: Study) -> pd.DataFrame:
     """Stack `progress.parquet` of all runs, with columns method and seed in front."""
-    parts = [read_frame(study.run_folder(method, seed) / "progress.parquet").assign(method=method, seed=seed)
-             for method, seed in product(METHODS, study.seeds)]
+    parts = [
+        read_frame(study.run_folder(method, seed) / "progress.parquet").assign(method=method, seed=seed)
+        for method, seed in product(METHODS, study.seeds)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
 def load_timing(study: Study) -> pd.DataFrame:
-    """One row a run from its `timing.json`: method, seed, train_s, cpu_s, env_steps, steps_per_s, peak_rss_mb ..."""
-    rows = [{"method": method, "seed": seed, **read_json(study.run_folder(method, seed) / "timing.json")}
-            for method, seed in product(METHODS, study.seeds)]
+    """One row a run from its `timing.json`: method, seed, train_s, cpu_s, steps_per_s, peak_rss_mb ..."""
+    rows = [
+        {"method": method, "seed": seed, **read_json(study.run_folder(method, seed) / "timing.json")}
+        for method, seed in product(METHODS, study.seeds)
+    ]
     return pd.DataFrame(rows).drop(columns="by_agent", errors="ignore")
 
 
@@ -211,15 +239,15 @@ def load_duel(study: Study) -> pd.DataFrame:
 
 
 def load_audits(study: Study) -> pd.DataFrame:
-    """Results of the independent audit: columns method, seed, day, variant, requests, violations, overbooked, peak."""
+    """Results of the audit: columns method, seed, day, variant, requests, violations, overbooked, peak."""
     return read_frame(study.folder / "audits.parquet")
 
 
 def window_gos(progress: pd.DataFrame, points: int = 60, window: float = 0.08) -> pd.DataFrame:
     """Grade of service over training of all agents of a run together, against its wall-clock.
 
-    At each time the increments of accepted and offered requests over the window before it are summed over the agents, so
-    that an agent counts by its traffic.
+    At each time the increments of accepted and offered requests over the window before it are summed over
+    the agents, so that an agent counts by its traffic.
 
     Args:
         progress: rows of one run from `load_progress`.

@@ -1,4 +1,4 @@
-"""An invented study folder in the exact format of a real one, so that reports can be tested without training."""
+"""An invented study folder in the format of a real one, to test reports without training."""
 
 from __future__ import annotations
 
@@ -19,45 +19,69 @@ SERVICES = {
     "video_streaming": (0.42, 100.0, 0.8, 300_000),
     "voip": (0.31, 100.0, 0.15, 9_600),
 }
-CAUSES = ("dead_end_compute", "dead_end_bandwidth", "dead_end_latency", "dead_end_loop", "hop_limit",
-          "conflict_link", "conflict_node")
+CAUSES = (
+    "dead_end_compute",
+    "dead_end_bandwidth",
+    "dead_end_latency",
+    "dead_end_loop",
+    "hop_limit",
+    "conflict_link",
+    "conflict_node",
+)
 DAYS = ("test-weekday", "test-weekday-2", "test-weekend")
-RULES = {"fixed_shortest": 9.0, "shortest_feasible": 2.1, "priced": 1.06, "reservation": 1.02,
-         "priced_reservation": 1.0}
+RULES = {
+    "fixed_shortest": 9.0,
+    "shortest_feasible": 2.1,
+    "priced": 1.06,
+    "reservation": 1.02,
+    "priced_reservation": 1.0,
+}
 VARIANTS = {"arrival3": "", "arrival1": "_attempts1", "free3": "_free"}
 LINKS = ("AGG-PC>COR-SL", "AGG-VM>COR-VM", "AGG-LS>COR-VM", "AGG-ANJ>COR-VM", "COR-VM>DC-VM")
 POOLS = ("CU-VM", "CU-LS", "CU-ANJ", "DC-VM")
 
 
-def fake_decisions(rng: np.random.Generator, agent: str, hardness: float, conflicts: float, n: int) -> pd.DataFrame:
+def fake_decisions(
+    rng: np.random.Generator, agent: str, hardness: float, conflicts: float, n: int
+) -> pd.DataFrame:
     """Invent the decisions of one day, with a busy afternoon and a service that is hard to place."""
     hours = np.arange(24)
     load = 0.4 + 1.2 * np.exp(-(((hours - 16.5) / 4.5) ** 2))
-    hour = rng.choice(24, n, p=load / load.sum())
+    hour = np.sort(rng.choice(24, n, p=load / load.sum()))
     names = np.array(list(SERVICES))
     service = rng.choice(len(names), n, p=[SERVICES[s][0] for s in names])
     budget = np.array([SERVICES[s][1] for s in names])[service]
     hard = np.array([SERVICES[s][2] for s in names])[service]
-    refused = rng.random(n) < 0.018 * hardness * hard * load[hour] ** 2
+    refused = rng.random(n) < 0.012 * hardness * hard * load[hour] ** 2
     weights = np.array([0.62, 0.2, 0.12, 0.03, 0.02, 0.01 + 40 * conflicts, 0.01 + 20 * conflicts])
     cause = np.where(refused, rng.choice(CAUSES, n, p=weights / weights.sum()), "accepted")
     latency = budget * np.clip(rng.normal(0.6, 0.12, n), 0.1, 0.99)
     latency = np.where(refused & ~np.char.startswith(cause.astype(str), "conflict"), np.nan, latency)
     who = names[service] if agent == "amarl" else np.full(n, agent)
-    frame = pd.DataFrame({
-        "request_id": np.arange(n, dtype=np.int64), "t_s": np.sort(hour * 3600 + rng.random(n) * 3600),
-        "hold_s": rng.exponential(600, n), "service": pd.Categorical(names[service]),
-        "agent": who, "source": rng.choice(["DU-01", "DU-02", "DU-18"], n),
-        "destination": rng.choice(["COR-VM", "COR-SL", "CU-VM"], n),
-        "demand_kbps": (np.array([SERVICES[s][3] for s in names])[service] * rng.uniform(0.5, 1.5, n)).astype(np.int64),
-        "accepted": ~refused, "cause": pd.Categorical(cause), "latency_ms": latency, "budget_ms": budget,
-        "hops": rng.integers(2, 7, n).astype(np.int16),
-        "links": [[LINKS[i], LINKS[j]] for i, j in rng.integers(0, len(LINKS), (n, 2))],
-        "hosts": [[POOLS[i]] * 3 for i in rng.integers(0, len(POOLS), n)],
-        "attempts": rng.choice([1, 1, 1, 2], n).astype(np.int8),
-        "snapshot_version": np.arange(n, dtype=np.int64), "commit_version": np.where(refused, -1, np.arange(n) + 1),
-    })
-    frame["t_s"] = np.sort(frame["t_s"].to_numpy())
+    frame = pd.DataFrame(
+        {
+            "request_id": np.arange(n, dtype=np.int64),
+            "t_s": np.sort(hour * 3600 + rng.random(n) * 3600),
+            "hold_s": rng.exponential(600, n),
+            "service": pd.Categorical(names[service]),
+            "agent": who,
+            "source": rng.choice(["DU-01", "DU-02", "DU-18"], n),
+            "destination": rng.choice(["COR-VM", "COR-SL", "CU-VM"], n),
+            "demand_kbps": (
+                np.array([SERVICES[s][3] for s in names])[service] * rng.uniform(0.5, 1.5, n)
+            ).astype(np.int64),
+            "accepted": ~refused,
+            "cause": pd.Categorical(cause),
+            "latency_ms": latency,
+            "budget_ms": budget,
+            "hops": rng.integers(2, 7, n).astype(np.int16),
+            "links": [[LINKS[i], LINKS[j]] for i, j in rng.integers(0, len(LINKS), (n, 2))],
+            "hosts": [[POOLS[i]] * 3 for i in rng.integers(0, len(POOLS), n)],
+            "attempts": rng.choice([1, 1, 1, 2], n).astype(np.int8),
+            "snapshot_version": np.arange(n, dtype=np.int64),
+            "commit_version": np.where(refused, -1, np.arange(n) + 1),
+        }
+    )
     return frame
 
 
@@ -66,13 +90,21 @@ def fake_ledger(rng: np.random.Generator, decisions: pd.DataFrame, conflicts: fl
     n = len(decisions)
     aborted = rng.random(n) < conflicts
     kind = np.where(aborted, "abort", "commit")
-    resource = np.where(aborted, rng.choice(LINKS + POOLS, n, p=[.3, .25, .1, .05, .02, .15, .07, .05, .01]), "")
-    return pd.DataFrame({
-        "seq": np.arange(n, dtype=np.int64), "kind": kind, "request_id": decisions["request_id"],
-        "agent": decisions["agent"].astype(str), "t_s": decisions["t_s"],
-        "snapshot_version": np.maximum(0, np.arange(n) - rng.integers(0, 3, n)),
-        "store_version": np.cumsum(~aborted), "resource": resource,
-    })
+    resource = np.where(
+        aborted, rng.choice(LINKS + POOLS, n, p=[0.3, 0.25, 0.1, 0.05, 0.02, 0.15, 0.07, 0.05, 0.01]), ""
+    )
+    return pd.DataFrame(
+        {
+            "seq": np.arange(n, dtype=np.int64),
+            "kind": kind,
+            "request_id": decisions["request_id"],
+            "agent": decisions["agent"].astype(str),
+            "t_s": decisions["t_s"],
+            "snapshot_version": np.maximum(0, np.arange(n) - rng.integers(0, 3, n)),
+            "store_version": np.cumsum(~aborted),
+            "resource": resource,
+        }
+    )
 
 
 def write_decisions(frame: pd.DataFrame, path: Path) -> None:
@@ -80,31 +112,47 @@ def write_decisions(frame: pd.DataFrame, path: Path) -> None:
     lists = pa.list_(pa.dictionary(pa.int32(), pa.string()))
     table = pa.Table.from_pandas(frame.drop(columns=["links", "hosts"]), preserve_index=False)
     for name in ("links", "hosts"):
-        table = table.append_column(name, pa.array(frame[name].tolist(), type=pa.list_(pa.string())).cast(lists))
+        table = table.append_column(
+            name, pa.array(frame[name].tolist(), type=pa.list_(pa.string())).cast(lists)
+        )
     pq.write_table(table, path)
 
 
 def fake_progress(rng: np.random.Generator, method: str, train_s: float) -> pd.DataFrame:
     """Invent a learning curve for each agent."""
     rows = []
-    for agent in (["sarl"] if method == "sarl" else list(SERVICES)):
+    for agent in ["sarl"] if method == "sarl" else list(SERVICES):
         share = 1.0 if agent == "sarl" else SERVICES[agent][0]
-        updates = max(6, int(40 * share ** 0.5))
+        updates = max(6, int(40 * share**0.5))
         wall = np.linspace(train_s / updates, train_s * rng.uniform(0.9, 1), updates)
         gos = 0.98 - 0.07 * np.exp(-np.arange(updates) / updates * 4) + rng.normal(0, 0.002, updates)
         requests = (np.arange(1, updates + 1) * 80_000 * share / 4).astype(np.int64)
         busy = wall * rng.uniform(0.7, 0.95)
-        rows.append(pd.DataFrame({
-            "agent": agent, "update": np.arange(1, updates + 1), "wall_s": wall,
-            "sim_t_s": wall / train_s * 3 * 86_400, "steps": requests * 5, "requests": requests,
-            "accepted": np.cumsum(np.diff(requests, prepend=0) * gos).astype(np.int64), "gos": gos,
-            "gos_recent": pd.Series(gos).rolling(5, min_periods=1).mean(), "reward": 2 * gos - 1.2,
-            "entropy": 0.9 * np.exp(-np.arange(updates) / updates) + rng.normal(0, 0.01, updates),
-            "kl": np.abs(rng.normal(0.01, 0.003, updates)), "value_loss": 0.1, "policy_loss": -0.01,
-            "conflicts": 0 if method == "sarl" else rng.poisson(20, updates),
-            "staleness": 0.0 if method == "sarl" else rng.uniform(1, 30, updates),
-            "rollout_s": busy * 0.6, "update_s": busy * 0.4, "wait_s": wall - busy,
-        }))
+        rows.append(
+            pd.DataFrame(
+                {
+                    "agent": agent,
+                    "update": np.arange(1, updates + 1),
+                    "wall_s": wall,
+                    "sim_t_s": wall / train_s * 3 * 86_400,
+                    "steps": requests * 5,
+                    "requests": requests,
+                    "accepted": np.cumsum(np.diff(requests, prepend=0) * gos).astype(np.int64),
+                    "gos": gos,
+                    "gos_recent": pd.Series(gos).rolling(5, min_periods=1).mean(),
+                    "reward": 2 * gos - 1.2,
+                    "entropy": 0.9 * np.exp(-np.arange(updates) / updates) + rng.normal(0, 0.01, updates),
+                    "kl": np.abs(rng.normal(0.01, 0.003, updates)),
+                    "value_loss": 0.1,
+                    "policy_loss": -0.01,
+                    "conflicts": 0 if method == "sarl" else rng.poisson(20, updates),
+                    "staleness": 0.0 if method == "sarl" else rng.uniform(1, 30, updates),
+                    "rollout_s": busy * 0.6,
+                    "update_s": busy * 0.4,
+                    "wait_s": wall - busy,
+                }
+            )
+        )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -117,30 +165,68 @@ def write_run(folder: Path, method: str, seed: int, n: int) -> None:
     rng = np.random.default_rng([seed, len(method)])
     (folder / "model").mkdir(parents=True)
     train_s = (60.0 if method == "sarl" else 38.0) * rng.uniform(0.95, 1.05)
-    write_json(folder / "config.json", {"method": method, "seed": seed, "days": 20, "mask": "delay",
-                                        "ppo": {"learning_rate": 0.0003, "batch_size": 2048}})
-    write_json(folder / "provenance.json", {
-        "cores": 2, "threads": {"torch": 1, "numba": 1}, "git_commit": "0123456789abcdef", "python": "3.11.7",
-        "versions": {"numpy": "2.4.1", "torch": "2.13.0"}, "scenario_digest": "ab" * 32, "trace_sha256": "cd" * 32})
+    write_json(
+        folder / "config.json",
+        {
+            "method": method,
+            "seed": seed,
+            "days": 20,
+            "mask": "delay",
+            "ppo": {"learning_rate": 0.0003, "batch_size": 2048},
+        },
+    )
+    write_json(
+        folder / "provenance.json",
+        {
+            "cores": 2,
+            "threads": {"torch": 1, "numba": 1},
+            "git_commit": "0123456789abcdef",
+            "python": "3.11.7",
+            "versions": {"numpy": "2.4.1", "torch": "2.13.0"},
+            "scenario_digest": "ab" * 32,
+            "trace_sha256": "cd" * 32,
+        },
+    )
     write_json(folder / "status.json", {"status": "finished", "error": None})
     progress = fake_progress(rng, method, train_s)
-    agents = {name: {"rollout_s": float(g["rollout_s"].max()), "update_s": float(g["update_s"].max()),
-                     "wait_s": float(g["wait_s"].max()), "steps": int(g["steps"].max())}
-              for name, g in progress.groupby("agent")}
+    agents = {
+        name: {
+            "rollout_s": float(g["rollout_s"].max()),
+            "update_s": float(g["update_s"].max()),
+            "wait_s": float(g["wait_s"].max()),
+            "steps": int(g["steps"].max()),
+        }
+        for name, g in progress.groupby("agent")
+    }
     steps = sum(a["steps"] for a in agents.values())
-    write_json(folder / "timing.json", {
-        "train_s": train_s, "cpu_s": train_s * 1.7, "compile_s": 4.0, "env_steps": steps, "requests": steps // 5,
-        "updates": len(progress), "steps_per_s": steps / train_s, "peak_rss_mb": 700.0, "by_agent": agents})
+    write_json(
+        folder / "timing.json",
+        {
+            "train_s": train_s,
+            "cpu_s": train_s * 1.7,
+            "compile_s": 4.0,
+            "env_steps": steps,
+            "requests": steps // 5,
+            "updates": len(progress),
+            "steps_per_s": steps / train_s,
+            "peak_rss_mb": 700.0,
+            "by_agent": agents,
+        },
+    )
     progress.to_parquet(folder / "progress.parquet")
     conflicts = {"arrival3": 0.0, "arrival1": 0.0, "free3": 0.0}
     if method == "amarl":
         conflicts = {"arrival3": 0.004, "arrival1": 0.02, "free3": 0.01}
     for day in (*DAYS, "train"):
         for variant, suffix in VARIANTS.items() if day != "train" else (("arrival3", ""),):
-            hardness = (1.1 if method == "sarl" else 1.0) * (0.8 if "weekend" in day else 1) + 6 * conflicts[variant]
+            hardness = (1.1 if method == "sarl" else 1.0) * (0.8 if "weekend" in day else 1) + 6 * conflicts[
+                variant
+            ]
             decisions = fake_decisions(rng, method, hardness, conflicts[variant], n)
             write_decisions(decisions, folder / f"decisions_{day}{suffix}.parquet")
-            fake_ledger(rng, decisions, conflicts[variant]).to_parquet(folder / f"ledger_{day}{suffix}.parquet")
+            fake_ledger(rng, decisions, conflicts[variant]).to_parquet(
+                folder / f"ledger_{day}{suffix}.parquet"
+            )
 
 
 def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 1), n: int = 3_000) -> Path:
@@ -153,23 +239,66 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
             write_run(folder / method / f"seed={seed}", method, seed, n)
             for order in ("arrival", "free"):
                 base = 10.0 if method == "sarl" else (7.8 if order == "arrival" else 6.1)
-                duel += [{"repeat": r, "method": method, "seed": seed, "order": order,
-                          "test_s": base * rng.uniform(0.97, 1.03), "cpu_s": base * 1.3} for r in range(7)]
-            audits.append({"method": method, "seed": seed, "day": "train", "variant": "train", "requests": n,
-                           "violations": 0, "overbooked": 40 if method == "amarl" else 0, "peak": 1.08, "seconds": 1.0})
-            audits += [{"method": method, "seed": seed, "day": day, "variant": variant, "requests": n, "violations": 0,
-                        "overbooked": 31 if variant == "free3" and method == "amarl" else 0,
-                        "peak": 1.09 if variant == "free3" and method == "amarl" else 1.0, "seconds": 0.4}
-                       for day in DAYS for variant in VARIANTS]
+                duel += [
+                    {
+                        "repeat": r,
+                        "method": method,
+                        "seed": seed,
+                        "order": order,
+                        "test_s": base * rng.uniform(0.97, 1.03),
+                        "cpu_s": base * 1.3,
+                    }
+                    for r in range(7)
+                ]
+            audits.append(
+                {
+                    "method": method,
+                    "seed": seed,
+                    "day": "train",
+                    "variant": "train",
+                    "requests": n,
+                    "violations": 0,
+                    "overbooked": 40 if method == "amarl" else 0,
+                    "peak": 1.08,
+                    "seconds": 1.0,
+                }
+            )
+            audits += [
+                {
+                    "method": method,
+                    "seed": seed,
+                    "day": day,
+                    "variant": variant,
+                    "requests": n,
+                    "violations": 0,
+                    "overbooked": 31 if variant == "free3" and method == "amarl" else 0,
+                    "peak": 1.09 if variant == "free3" and method == "amarl" else 1.0,
+                    "seconds": 0.4,
+                }
+                for day in DAYS
+                for variant in VARIANTS
+            ]
     for rule, hardness in RULES.items():
         (folder / "baselines" / rule).mkdir(parents=True)
         for day in DAYS:
-            decisions = fake_decisions(np.random.default_rng(len(rule)), rule, hardness, 0.0, n)
+            decisions = fake_decisions(
+                np.random.default_rng([len(rule), DAYS.index(day)]), rule, hardness, 0.0, n
+            )
             write_decisions(decisions, folder / "baselines" / rule / f"decisions_{day}.parquet")
     pd.DataFrame(duel).to_parquet(folder / "duel.parquet")
     pd.DataFrame(audits).to_parquet(folder / "audits.parquet")
     write_json(folder / "stock.json", {"env_steps": 20_480, "seconds": 27.3, "steps_per_s": 750.2})
-    write_json(folder / "study.json", {
-        "profile": "smoke", "study": name, "seeds": list(seeds), "test_days": list(DAYS), "scenario": "montreal",
-        "started": "2026-02-03T10:00:00", "seconds": 312.5, "command": "make reproduce PROFILE=smoke"})
+    write_json(
+        folder / "study.json",
+        {
+            "profile": "smoke",
+            "study": name,
+            "seeds": list(seeds),
+            "test_days": list(DAYS),
+            "scenario": "montreal",
+            "started": "2026-02-03T10:00:00",
+            "seconds": 312.5,
+            "command": "make reproduce PROFILE=smoke",
+        },
+    )
     return folder

@@ -1,0 +1,294 @@
+"""The paper's Table 1 and ours beside it, computed from the records of a study.
+
+Source: Racedo, Jaumard, Delgado, Masoudi, AAMAS 2026, doi 10.65109/NMHJ4078 (arXiv 2602.00035).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from amarl_core.look import Table, clock, method_name, service_name, with_interval
+from amarl_core.plots import interval
+from amarl_core.records import (
+    METHODS,
+    Study,
+    gos,
+    gos_by_day,
+    gos_by_day_as,
+    load_audits,
+    load_baselines,
+    load_duel,
+    load_latency,
+    load_outcomes,
+    load_timing,
+)
+from amarl_core.runs import read_json
+
+REFERENCE = "Racedo, Jaumard, Delgado, Masoudi, AAMAS 2026, doi 10.65109/NMHJ4078"
+# Table 1 of the paper: average GoS in percent, training and test wall-clock in seconds.
+PAPER_GOS = {"sarl": 97.81, "amarl": 98.48}
+PAPER_TRAIN_S = {"sarl": 7 * 3600 + 25 * 60 + 5, "amarl": 5 * 3600 + 12 * 60}
+PAPER_TEST_S = {"sarl": 45 * 60 + 22, "amarl": 38 * 60 + 33}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a verdict rests on, read once from a study folder (frames as described in `records`)."""
+
+    study: Study
+    arrival3: pd.DataFrame
+    arrival1: pd.DataFrame
+    free3: pd.DataFrame
+    baselines: pd.DataFrame
+    latency: pd.DataFrame
+    timing: pd.DataFrame
+    duel: pd.DataFrame
+    audits: pd.DataFrame
+    stock: dict
+
+    def gos_difference(self) -> np.ndarray:
+        """AMARL's grade of service minus SARL's in points, (n_seeds, n_days)."""
+        return gos_by_day(self.arrival3, "amarl") - gos_by_day(self.arrival3, "sarl")
+
+    def gain_over_rule(self, rule: str) -> np.ndarray:
+        """AMARL's grade of service minus a classical rule's in points on the same days, (n_seeds, n_days)."""
+        return gos_by_day(self.arrival3, "amarl") - gos_by_day(self.baselines, rule)
+
+    def train_ratio(self) -> np.ndarray:
+        """AMARL's training wall-clock over SARL's of the same seed, (n_seeds, 1)."""
+        train_s = self.timing.pivot(index="seed", columns="method", values="train_s")
+        return (train_s["amarl"] / train_s["sarl"]).to_numpy()[:, None]
+
+    def test_ratio(self, order: str = "arrival") -> np.ndarray:
+        """AMARL's test wall-clock over SARL's, paired by seed and repeat, (n_seeds, n_repeats)."""
+        part = self.duel[self.duel["order"] == order]
+        test_s = part.pivot_table(index=["seed", "repeat"], columns="method", values="test_s")
+        return (test_s["amarl"] / test_s["sarl"]).unstack("repeat").to_numpy()
+
+    def test_s(self, method: str, order: str = "arrival") -> np.ndarray:
+        """Test wall-clock in seconds, (n_seeds, n_repeats)."""
+        part = self.duel[(self.duel["order"] == order) & (self.duel["method"] == method)]
+        return part.pivot_table(index="seed", columns="repeat", values="test_s").to_numpy()
+
+    def rules(self) -> list[str]:
+        """The classical rules of the study, worst first."""
+        return list(gos(self.baselines, ["method"]).sort_values().index)
+
+    def speedup_over_stock(self) -> float:
+        """Training steps a second of AMARL (median over seeds) over stock sb3-contrib's."""
+        rate = self.timing.loc[self.timing["method"] == "amarl", "steps_per_s"].median()
+        return float(rate / self.stock["steps_per_s"])
+
+
+def gather(study: Study) -> Evidence:
+    """Read all that the comparison with the paper needs."""
+    outcomes = [load_outcomes(study, variant) for variant in ("arrival3", "arrival1", "free3")]
+    return Evidence(
+        study,
+        *outcomes,
+        load_baselines(study),
+        load_latency(study),
+        load_timing(study),
+        load_duel(study),
+        load_audits(study),
+        read_json(study.folder / "stock.json"),
+    )
+
+
+def _interval_text(matrix: np.ndarray, digits: int = 2, sign: bool = False) -> str:
+    mean, low, high = interval(matrix)
+    if matrix.size == 1:
+        return f"{mean:+.{digits}f}" if sign else f"{mean:.{digits}f}"
+    if sign:
+        return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return with_interval(mean, low, high, digits)
+
+
+def table_1(evidence: Evidence) -> Table:
+    """The paper's Table 1 with our row under each of its rows."""
+    rows = []
+    for method in METHODS:
+        rows.append(
+            [
+                f"{method_name(method)}, paper",
+                f"{PAPER_GOS[method]:.2f}",
+                clock(PAPER_TRAIN_S[method]),
+                clock(PAPER_TEST_S[method]),
+            ]
+        )
+        train_s = evidence.timing.loc[evidence.timing["method"] == method, "train_s"]
+        rows.append(
+            [
+                f"{method_name(method)}, ours",
+                _interval_text(gos_by_day(evidence.arrival3, method)),
+                clock(train_s.median()),
+                clock(float(np.median(evidence.test_s(method)))),
+            ]
+        )
+    rows.append(
+        [
+            "AMARL against SARL, paper",
+            f"{PAPER_GOS['amarl'] - PAPER_GOS['sarl']:+.2f} points",
+            f"x {PAPER_TRAIN_S['amarl'] / PAPER_TRAIN_S['sarl']:.2f}",
+            f"x {PAPER_TEST_S['amarl'] / PAPER_TEST_S['sarl']:.2f}",
+        ]
+    )
+    rows.append(
+        [
+            "AMARL against SARL, ours",
+            f"{_interval_text(evidence.gos_difference(), sign=True)} points",
+            f"x {_interval_text(evidence.train_ratio())}",
+            f"x {_interval_text(evidence.test_ratio())}",
+        ]
+    )
+    n_repeats = evidence.duel["repeat"].nunique()
+    caption = (
+        f"Grade of service in %, training and test wall-clock. Ours: {evidence.study.describe()}; "
+        "brackets: 95 % "
+        f"bootstrap interval over seeds and days (GoS), seeds (training), seeds and {n_repeats} repeats "
+        "(test); "
+        f"seconds are medians. Arrival order, 3 attempts. The paper tests on its own day and hardware."
+    )
+    return Table(pd.DataFrame(rows, columns=["", "average GoS, %", "training", "test"]), caption)
+
+
+def headline_table(evidence: Evidence) -> Table:
+    """The result in one table: both learners, the paper, and the classical rules on the same days."""
+    rows = []
+    for method in METHODS:
+        train_s = evidence.timing.loc[evidence.timing["method"] == method, "train_s"].median()
+        rows.append(
+            [
+                method_name(method),
+                _interval_text(gos_by_day(evidence.arrival3, method)),
+                f"{PAPER_GOS[method]:.2f}",
+                f"{train_s:.0f} s",
+                clock(PAPER_TRAIN_S[method]),
+                f"{np.median(evidence.test_s(method)):.2f} s",
+                clock(PAPER_TEST_S[method]),
+            ]
+        )
+    rows.append(
+        [
+            "AMARL against SARL",
+            f"{_interval_text(evidence.gos_difference(), sign=True)}",
+            f"{PAPER_GOS['amarl'] - PAPER_GOS['sarl']:+.2f}",
+            f"x {np.median(evidence.train_ratio()):.2f}",
+            f"x {PAPER_TRAIN_S['amarl'] / PAPER_TRAIN_S['sarl']:.2f}",
+            f"x {np.median(evidence.test_ratio()):.2f}",
+            f"x {PAPER_TEST_S['amarl'] / PAPER_TEST_S['sarl']:.2f}",
+        ]
+    )
+    for rule in reversed(evidence.rules()):
+        rows.append(
+            [method_name(rule), f"{interval(gos_by_day(evidence.baselines, rule))[0]:.2f}", *[""] * 5]
+        )
+    columns = ["", "GoS, %", "paper", "training", "paper ", "test", "paper  "]
+    caption = (
+        f"{evidence.study.describe()}; brackets: 95 % bootstrap interval over seeds and days; times and "
+        "their ratios "
+        f"are medians over seeds (and repeats). Classical rules need no training."
+    )
+    return Table(pd.DataFrame(rows, columns=columns), caption)
+
+
+def gos_table(evidence: Evidence) -> Table:
+    """Grade of service by every definition, commit order and number of attempts."""
+    cases = [
+        ("all requests (the headline)", evidence.arrival3, "requests"),
+        ("mean over the services", evidence.arrival3, "services"),
+        ("share of the offered traffic", evidence.arrival3, "traffic"),
+        ("busy hour", evidence.arrival3, "busy hour"),
+        ("all requests, 1 attempt (as the paper)", evidence.arrival1, "requests"),
+        ("all requests, free order, 3 attempts", evidence.free3, "requests"),
+    ]
+    rows = []
+    for label, outcomes, measure in cases:
+        by_method = {method: gos_by_day_as(outcomes, method, measure) for method in METHODS}
+        rows.append(
+            [
+                label,
+                *[_interval_text(by_method[method]) for method in METHODS],
+                _interval_text(by_method["amarl"] - by_method["sarl"], sign=True),
+            ]
+        )
+    caption = (
+        f"Grade of service in %, difference in points. {evidence.study.describe()}; 95 % bootstrap "
+        "intervals over seeds "
+        "and days. Arrival order with 3 attempts unless it says otherwise; free order lets an agent "
+        "re-use capacity "
+        f"of the past (see the audit), so its figures flatter."
+    )
+    return Table(pd.DataFrame(rows, columns=["definition", "SARL", "AMARL", "AMARL minus SARL"]), caption)
+
+
+def baseline_table(evidence: Evidence) -> Table:
+    """Classical rules on the same days, and AMARL's gain over each, paired by day."""
+    rows = [
+        [
+            method_name(rule),
+            _interval_text(gos_by_day(evidence.baselines, rule)),
+            _interval_text(evidence.gain_over_rule(rule), sign=True),
+        ]
+        for rule in reversed(evidence.rules())
+    ]
+    caption = (
+        f"Grade of service in % over {len(evidence.study.days)} held-out days; AMARL's gain in "
+        "points, paired by day."
+    )
+    return Table(pd.DataFrame(rows, columns=["rule", "GoS", "AMARL minus the rule"]), caption)
+
+
+def latency_table(evidence: Evidence) -> Table:
+    """Mean and 95th percentile latency of accepted requests by service against its budget."""
+    table = evidence.latency.groupby(["service", "method"])[["budget_ms", "mean_ms", "p95_ms"]].mean()
+    rows = []
+    for service in table.index.unique("service"):
+        row = [service_name(service), f"{table.loc[service, 'budget_ms'].iloc[0]:g}"]
+        for method in METHODS:
+            row += [f"{table.loc[(service, method), column]:.2f}" for column in ("mean_ms", "p95_ms")]
+        rows.append(row)
+    columns = ["service", "budget, ms", "SARL mean", "SARL 95th", "AMARL mean", "AMARL 95th"]
+    caption = (
+        f"Latency of accepted requests in ms; means over {evidence.study.describe()[4:]} of each "
+        "day's figure."
+    )
+    return Table(pd.DataFrame(rows, columns=columns), caption)
+
+
+def audit_table(evidence: Evidence) -> Table:
+    """What the independent replay found, by method and kind of run."""
+    names = {
+        "train": "training (free order)",
+        "arrival3": "test, arrival order, 3 attempts",
+        "arrival1": "test, arrival order, 1 attempt",
+        "free3": "test, free order, 3 attempts",
+    }
+    sums = evidence.audits.groupby(["variant", "method"], sort=False).agg(
+        runs=("day", "size"),
+        requests=("requests", "sum"),
+        violations=("violations", "sum"),
+        overbooked=("overbooked", "sum"),
+        peak=("peak", "max"),
+    )
+    rows = [
+        [
+            method_name(method),
+            names.get(variant, variant),
+            f"{int(r.runs):,}",
+            f"{int(r.requests):,}",
+            f"{int(r.violations):,}",
+            f"{100 * r.overbooked / max(1, r.requests):.2f}",
+            f"{r.peak:.2f}",
+        ]
+        for (variant, method), r in sums.iterrows()
+    ]
+    columns = ["method", "runs of", "number", "requests", "violations", "overbooked, %", "peak use"]
+    caption = (
+        "Each run replayed from an empty network by code that shares nothing with the simulator. Overbooked: "
+        "admissions beyond capacity in simulated time, which lock order hides; peak use: 1 is full."
+    )
+    return Table(pd.DataFrame(rows, columns=columns), caption, text_columns=("runs of",))
