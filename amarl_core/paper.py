@@ -186,7 +186,7 @@ def headline_table(evidence: Evidence) -> Table:
         rows.append(
             [method_name(rule), f"{interval(gos_by_day(evidence.baselines, rule))[0]:.2f}", *[""] * 5]
         )
-    columns = ["", "GoS, %", "paper", "training", "paper ", "test", "paper  "]
+    columns = ["", "GoS, %", "GoS, paper", "training", "training, paper", "test", "test, paper"]
     caption = (
         f"{evidence.study.describe()}; brackets: 95 % bootstrap interval over seeds and days; times and "
         "their ratios "

@@ -1,0 +1,71 @@
+"""The last lines of a page: with what, on what, from what and when its numbers were made."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amarl_core.look import clock
+from amarl_core.records import METHODS, Study
+from amarl_core.runs import read_json
+
+_SHORT = ("python", "platform", "processor", "cores", "git_commit")
+
+
+@dataclass(frozen=True)
+class Colophon:
+    """Names and values, shown as a small list."""
+
+    entries: tuple[tuple[str, str], ...]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
+            for name, value in self.entries
+        )
+        return f'<dl class="colophon">{rows}</dl>'
+
+
+def run_colophon(folder: Path) -> Colophon:
+    """Say how one run was made, from its `provenance.json` and `config.json`."""
+    provenance = read_json(folder / "provenance.json")
+    config = read_json(folder / "config.json")
+    return Colophon((*_flatten(provenance), *_flatten(config, "config")))
+
+
+def study_colophon(study: Study, full: bool = False) -> Colophon:
+    """Say how a study was made.
+
+    Args:
+        study: the study.
+        full: with the versions of all packages, the checksum of every trace, and all settings.
+    """
+    info = study.info
+    provenance = read_json(study.run_folder(METHODS[0], study.seeds[0]) / "provenance.json")
+    entries = [
+        ("study", f"{study.name} (profile {info['profile']}), scenario {info['scenario']}"),
+        ("command", str(info["command"])),
+        ("started", f"{info['started']}, {clock(info['seconds'])} for training, tests and audit"),
+        ("seeds", ", ".join(map(str, study.seeds))),
+        ("held-out days", ", ".join(study.days)),
+    ]
+    if not full:
+        entries += [(name, str(provenance[name])) for name in _SHORT if provenance.get(name) is not None]
+        return Colophon(tuple(entries))
+    entries += _flatten(provenance)
+    for method in METHODS:
+        config = read_json(study.run_folder(method, study.seeds[0]) / "config.json")
+        entries += _flatten(config, f"{method} config")
+    return Colophon(tuple(entries))
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, item in value.items():
+        name = f"{prefix} {key}".strip().replace("_", " ")
+        if isinstance(item, Mapping):
+            yield from _flatten(item, name)
+        elif item is not None:
+            yield name, str(item)

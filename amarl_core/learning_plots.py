@@ -1,0 +1,162 @@
+"""How one run learned: grade of service, learning signals, conflicts and where the time went, agent by agent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from amarl_core.look import (
+    AGENT_COLORS,
+    Picture,
+    Table,
+    finish,
+    method_name,
+    new_figure,
+    service_name,
+    themed,
+)
+from amarl_core.records import window_gos
+
+PHASE_COLORS = {"rollout": "#0b5c8a", "update": "#c98a12", "wait": "#cfcfcf"}
+
+
+def _agents(progress: pd.DataFrame) -> list[str]:
+    """Agents of a run, the one with most requests first."""
+    return list(progress.groupby("agent", observed=True)["requests"].max().sort_values(ascending=False).index)
+
+
+def _agent_name(agent: str) -> str:
+    return method_name(agent) if agent == "sarl" else service_name(agent)
+
+
+def _draw_agents(axes: Axes, progress: pd.DataFrame, column: str, scale: float = 1.0) -> None:
+    for agent, color in zip(_agents(progress), AGENT_COLORS * 4, strict=False):
+        rows = progress[progress["agent"] == agent]
+        axes.plot(rows["wall_s"], scale * rows[column], color=color, linewidth=1.4, label=_agent_name(agent))
+    axes.set(xlabel="wall-clock (s)", xlim=(0, None))
+
+
+@themed
+def gos_per_agent(progress: pd.DataFrame) -> Picture:
+    """Draw each agent's recent grade of service during training, and that of all of them together.
+
+    Args:
+        progress: `progress.parquet` of one run.
+    """
+    figure, (axes,) = new_figure(height_in=3.2)
+    _draw_agents(axes, progress, "gos_recent", 100)
+    together = window_gos(progress)
+    agents = _agents(progress)
+    if len(agents) > 1 and len(together):
+        axes.plot(together["wall_s"], together["gos"], color="black", linewidth=2, label="all requests")
+    axes.set_ylabel("grade of service (%)")
+    figure.legend(loc="outside lower center", ncols=4, columnspacing=1.2)
+    if together.empty:
+        finding = "Too short to show a curve"
+    else:
+        start, end = together["gos"].iloc[0], together["gos"].iloc[-1]
+        finding = f"From {start:.1f} to {end:.1f} % of requests accepted in {progress['wall_s'].max():.0f} s of training"
+    caption = (
+        "Training days, sampled actions, one attempt. n = 1 seed; each agent's mean over its last rollouts"
+        + ("; black: all agents together, by requests." if len(agents) > 1 else ".")
+    )
+    return finish(figure, finding, caption)
+
+
+@themed
+def learning_signals(progress: pd.DataFrame) -> Picture:
+    """Draw mean reward of a request, entropy of the policy, and KL divergence of each update."""
+    figure, panels = new_figure(columns=3, height_in=2.9)
+    for axes, column, title in zip(
+        panels,
+        ("reward", "entropy", "kl"),
+        ("reward of a request", "entropy (nat)", "KL of an update"),
+        strict=True,
+    ):
+        _draw_agents(axes, progress, column)
+        axes.set_title(title)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2
+    )
+    first, last = (
+        progress.groupby("agent", observed=True)["entropy"].agg(which).mean() for which in ("first", "last")
+    )
+    finding = f"Entropy goes from {first:.2f} to {last:.2f} nat; the median update moves the policy by {_kl(progress)}"
+    return finish(
+        figure, finding, "Means of each rollout (reward) and update (entropy, KL). n = 1 seed, no band."
+    )
+
+
+def _kl(progress: pd.DataFrame) -> str:
+    return f"{progress['kl'].median():.4f} nat"
+
+
+@themed
+def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
+    """Draw the share of requests lost to a conflict, and how old snapshots were at commit."""
+    figure, panels = new_figure(columns=2, height_in=2.9)
+    rows = progress.sort_values(["agent", "update"])
+    in_rollout = rows.groupby("agent", observed=True)["requests"].diff().fillna(rows["requests"])
+    rows = rows.assign(share=100 * rows["conflicts"] / in_rollout.clip(lower=1))
+    _draw_agents(panels[0], rows, "share")
+    _draw_agents(panels[1], rows, "staleness")
+    panels[0].set_ylabel("aborted commits (% of requests)")
+    panels[1].set_ylabel("staleness (versions)")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2
+    )
+    share = 100 * rows["conflicts"].sum() / max(1, in_rollout.sum())
+    finding = (
+        f"{share:.2f} % of requests met a conflict; a commit was {rows['staleness'].mean():.1f} versions late"
+    )
+    caption = (
+        "Versions: commits and releases of others between an agent's snapshot and its own commit. n = 1 seed."
+    )
+    return finish(figure, finding, caption)
+
+
+@themed
+def time_shares(timing: dict) -> Picture:
+    """Draw how each agent's thread spent the training: rollout, update, waiting.
+
+    Args:
+        timing: `timing.json` of one run.
+    """
+    agents = sorted(timing["by_agent"], key=lambda a: -timing["by_agent"][a]["steps"])
+    figure, (axes,) = new_figure(height_in=1.3 + 0.3 * len(agents))
+    left = np.zeros(len(agents))
+    for phase, color in PHASE_COLORS.items():
+        share = np.array([100 * timing["by_agent"][a][f"{phase}_s"] / timing["train_s"] for a in agents])
+        axes.barh(range(len(agents)), share, left=left, height=0.62, color=color, label=phase)
+        left += share
+    axes.set(yticks=range(len(agents)), yticklabels=[_agent_name(a) for a in agents])
+    axes.set(xlabel="share of the training wall-clock (%)", xlim=(0, max(100.0, left.max())))
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=3)
+    busiest = timing["by_agent"][agents[0]]
+    busy = 100 * (busiest["rollout_s"] + busiest["update_s"]) / timing["train_s"]
+    finding = (
+        f"{_agent_name(agents[0])}, which has most steps, is busy {busy:.0f} % of the time; "
+        f"{timing['steps_per_s']:,.0f} steps/s in all"
+    )
+    return finish(
+        figure, finding, f"Seconds in each phase over {timing['train_s']:.1f} s of training. n = 1 seed."
+    )
+
+
+def run_table(progress: pd.DataFrame, timing: dict) -> Table:
+    """What each agent did: updates, requests, steps, its last grade of service, and its seconds by phase."""
+    rows = []
+    for agent in _agents(progress):
+        last, phases = progress[progress["agent"] == agent].iloc[-1], timing["by_agent"][agent]
+        numbers = [f"{int(last[column]):,}" for column in ("update", "requests", "steps")]
+        seconds = [f"{phases[phase]:.1f}" for phase in ("rollout_s", "update_s", "wait_s")]
+        rows.append([_agent_name(agent), *numbers, f"{100 * last['gos_recent']:.2f}", *seconds])
+    columns = ["agent", "updates", "requests", "steps", "last GoS, %", "rollout, s", "update, s", "wait, s"]
+    caption = (
+        f"Trained in {timing['train_s']:.1f} s wall-clock, {timing['cpu_s']:.1f} s of processor time, "
+        f"{timing['peak_rss_mb']:.0f} MB at most; compiling and loading are not counted."
+    )
+    return Table(pd.DataFrame(rows, columns=columns), caption)
