@@ -1,4 +1,4 @@
-"""How one run learned: grade of service, learning signals, conflicts and where the time went, agent by agent."""
+"""How one run learned, agent by agent: grade of service, learning signals, conflicts, time."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def gos_per_agent(progress: pd.DataFrame) -> Picture:
     if together.empty:
         finding = "Too short to show a curve"
     else:
-        start, end = together["gos"].iloc[0], together["gos"].iloc[-1]
-        finding = f"From {start:.1f} to {end:.1f} % of requests accepted in {progress['wall_s'].max():.0f} s of training"
+        start, end = together["gos"].iloc[[0, -1]]
+        seconds = progress["wall_s"].max()
+        finding = f"From {start:.1f} to {end:.1f} % of requests accepted in {seconds:.0f} s of training"
     caption = (
         "Training days, sampled actions, one attempt. n = 1 seed; each agent's mean over its last rollouts"
         + ("; black: all agents together, by requests." if len(agents) > 1 else ".")
@@ -79,17 +80,14 @@ def learning_signals(progress: pd.DataFrame) -> Picture:
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2
     )
-    first, last = (
-        progress.groupby("agent", observed=True)["entropy"].agg(which).mean() for which in ("first", "last")
+    entropy = progress.groupby("agent", observed=True)["entropy"]
+    finding = (
+        f"Entropy goes from {entropy.first().mean():.2f} to {entropy.last().mean():.2f} nat; "
+        f"the median update moves the policy by {progress['kl'].median():.4f} nat"
     )
-    finding = f"Entropy goes from {first:.2f} to {last:.2f} nat; the median update moves the policy by {_kl(progress)}"
     return finish(
         figure, finding, "Means of each rollout (reward) and update (entropy, KL). n = 1 seed, no band."
     )
-
-
-def _kl(progress: pd.DataFrame) -> str:
-    return f"{progress['kl'].median():.4f} nat"
 
 
 @themed
@@ -101,7 +99,7 @@ def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     rows = rows.assign(share=100 * rows["conflicts"] / in_rollout.clip(lower=1))
     _draw_agents(panels[0], rows, "share")
     _draw_agents(panels[1], rows, "staleness")
-    panels[0].set_ylabel("aborted commits (% of requests)")
+    panels[0].set_ylabel("aborts (% of requests)")
     panels[1].set_ylabel("staleness (versions)")
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2

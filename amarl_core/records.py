@@ -55,13 +55,22 @@ def _count(items: tuple, noun: str) -> str:
     return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
-def load_study(name: str | Path) -> Study:
+def study_folder(name: str | Path) -> Path:
+    """Folder of a study, given by its name below `reports/runs` or as a path."""
+    return Path(name) if "/" in str(name) or Path(name).is_absolute() else RUNS_FOLDER / str(name)
+
+
+def load_study(name: str | Path, smoke: bool = False) -> Study:
     """Find a study by its name below `reports/runs`, or by its folder.
+
+    Args:
+        name: the name, or the folder.
+        smoke: keep only the first seed and the first held-out day, for a quick look.
 
     Raises:
         RunError: There is no such study, or no seed that both methods have finished.
     """
-    folder = Path(name) if Path(name).is_absolute() or "/" in str(name) else RUNS_FOLDER / str(name)
+    folder = study_folder(name)
     if not (folder / "study.json").is_file():
         known = sorted(p.parent.name for p in RUNS_FOLDER.glob("*/study.json"))
         raise RunError(
@@ -76,7 +85,10 @@ def load_study(name: str | Path) -> Study:
             f"study {folder.name!r} has no seed that both {' and '.join(METHODS)} have finished; "
             f"run `make reproduce` again"
         )
-    return Study(folder, info, tuple(seeds), tuple(info["test_days"]))
+    days = info["test_days"]
+    if smoke:
+        seeds, days = seeds[:1], days[:1]
+    return Study(folder, info, tuple(seeds), tuple(days))
 
 
 def _finished_seeds(folder: Path) -> set[int]:
@@ -235,7 +247,8 @@ def load_timing(study: Study) -> pd.DataFrame:
 
 def load_duel(study: Study) -> pd.DataFrame:
     """Paired timings of the held-out days: columns repeat, method, seed, order, test_s, cpu_s."""
-    return read_frame(study.folder / "duel.parquet")
+    duel = read_frame(study.folder / "duel.parquet")
+    return duel[duel["seed"].isin(study.seeds)]
 
 
 def load_audits(study: Study) -> pd.DataFrame:
