@@ -2,8 +2,8 @@
 
 Best-first search over labels (stage, node, cost, latency) with exact lower bounds from a backward search. A label
 respects everything: room on links and in pools net of what the route itself uses earlier, latency, simple segments.
-Labels dominated in cost and latency at the same (stage, node) are dropped; that is sound as long as no label was cut
-for the route's own earlier use, so when that happens the search runs again without dominance.
+A label is dropped when another at the same (stage, node) costs no more, is no slower, and has used no more of any
+resource that could become too tight for a second use; so every completion of the one is open to the other.
 """
 
 from typing import NamedTuple
@@ -39,6 +39,7 @@ class Search(NamedTuple):
     least_cost: np.ndarray  # float64[K + 1, N], still to go
     least_ms: np.ndarray  # float64[K + 1, N]
     allowed: np.ndarray  # bool[N], pools this service may use now
+    chain_mcpu: np.ndarray  # int64[N], compute of all the chain's stages that a node hosts
 
 
 class Rule(NamedTuple):
@@ -55,7 +56,7 @@ def make_search(world: World, n_labels: int = 20_000) -> Search:
     n, e, k = len(world.nodes), len(world.links), world.chains.shape[1]
     return Search(np.zeros(n_labels, LABEL), np.zeros(n_labels), np.zeros(n_labels, np.int32),
                   np.full((k + 1, n), -1, np.int32), np.zeros(e), np.zeros((k, n)), np.zeros(e), np.zeros((k, n)),
-                  np.zeros((k + 1, n)), np.zeros((k + 1, n)), np.zeros(n, np.bool_))
+                  np.zeros((k + 1, n)), np.zeros((k + 1, n)), np.zeros(n, np.bool_), np.zeros(n, np.int64))
 
 
 @njit(**KERNEL)
@@ -70,6 +71,7 @@ def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
         if room and rule.criterion == BY_PRICE:
             search.link_cost[e] = price_of(world.price, work.snapshot[e], link.capacity) \
                 * request.demand / link.capacity
+    search.chain_mcpu[:] = 0
     for stage in range(world.chain_length[request.service]):
         function = world.chains[request.service, stage]
         for node in range(world.nodes.shape[0]):
@@ -80,6 +82,7 @@ def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
                 continue
             budget = world.nodes[node].budget
             need = need_mcpu(request.demand, rate)
+            search.chain_mcpu[node] += need
             used = work.snapshot[n_edges + node]
             if sees_compute and used + need > budget:
                 continue
@@ -160,29 +163,56 @@ def _visited(search, label, node):
 
 
 @njit(**KERNEL)
-def _dominated(search, stage, node, cost, latency):
-    at = search.settled[stage, node]
+def _uses_no_more(world, work, search, request, a, b):
+    """Whether route a has taken no more than route b of every resource that a second use could exhaust."""
+    n_edges = world.links.shape[0]
+    at = a
+    while search.labels[at].parent >= 0:
+        step = search.labels[at]
+        if step.move == RUN_STAGE:
+            taken = _own_use(world, search, request, a, -1, step.node)
+            rest = world.nodes[step.node].budget - work.snapshot[n_edges + step.node]
+            if rest < search.chain_mcpu[step.node] and taken > _own_use(world, search, request, b, -1, step.node):
+                return False
+        elif work.snapshot[step.move] + request.demand * world.chains.shape[1] > world.links[step.move].capacity:
+            taken = _own_use(world, search, request, a, step.move, -1)
+            if taken > _own_use(world, search, request, b, step.move, -1):
+                return False
+        at = step.parent
+    return True
+
+
+@njit(**KERNEL)
+def _dominated(world, work, search, request, label):
+    """Whether a settled label at the same state is at least as good in every respect."""
+    candidate = search.labels[label]
+    at = search.settled[candidate.stage, candidate.node]
     while at >= 0:
-        if search.labels[at].cost <= cost and search.labels[at].latency <= latency:
+        if search.labels[at].cost <= candidate.cost and search.labels[at].latency <= candidate.latency \
+                and _uses_no_more(world, work, search, request, at, label):
             return True
         at = search.labels[at].next
     return False
 
 
 @njit(**KERNEL)
-def _best_first(world, work, search, request, sees_load, max_hops, dominance):
-    """Run the search; return (status, label, whether a label was cut for the route's own use)."""
+def find_route(world, work, search, request, rule, max_hops):
+    """Find the cheapest feasible route; `weigh` and `bound_search` come first.
+
+    Returns:
+        (status, label): FOUND with the last label of the route, NONE, or EXHAUSTED when labels ran out.
+    """
     n_edges = world.links.shape[0]
     length = world.chain_length[request.service]
     bound = world.bound_ms[request.service]
     labels = search.labels
     search.settled[:] = -1
     if search.least_cost[0, request.source] == np.inf or search.least_ms[0, request.source] > bound:
-        return NONE, -1, False
+        return NONE, -1
     root = labels[0]
     root.cost, root.latency, root.parent, root.move, root.node = 0.0, 0.0, -1, -2, request.source
     root.stage, root.next, root.depth = 0, -1, 0
-    n_labels, n_heap, cut = 1, 1, False
+    n_labels, n_heap = 1, 1
     _heap_push(search, 0, search.least_cost[0, request.source], 0)
     while n_heap > 0:
         at = _heap_pop(search, n_heap)
@@ -190,8 +220,8 @@ def _best_first(world, work, search, request, sees_load, max_hops, dominance):
         label = labels[at]
         stage, node = label.stage, label.node
         if stage == length and node == request.destination:
-            return FOUND, at, cut
-        if dominance and _dominated(search, stage, node, label.cost, label.latency):
+            return FOUND, at
+        if _dominated(world, work, search, request, at):
             continue
         label.next = search.settled[stage, node]
         search.settled[stage, node] = at
@@ -215,11 +245,9 @@ def _best_first(world, work, search, request, sees_load, max_hops, dominance):
             if search.least_cost[next_stage, target] == np.inf \
                     or latency + search.least_ms[next_stage, target] > bound:
                 continue
-            if dominance and _dominated(search, next_stage, target, cost, latency):
-                continue
             if move != RUN_STAGE and _visited(search, at, target):
                 continue
-            if sees_load:
+            if rule.sees_load:
                 if move == RUN_STAGE:
                     need = need_mcpu(request.demand, world.rate[node, world.chains[request.service, stage]])
                     taken = _own_use(world, search, request, at, -1, node)
@@ -228,27 +256,15 @@ def _best_first(world, work, search, request, sees_load, max_hops, dominance):
                     taken = _own_use(world, search, request, at, move, -1)
                     room = work.snapshot[move] + taken + request.demand <= world.links[move].capacity
                 if not room:
-                    cut = True
                     continue
             if n_labels == labels.shape[0]:
-                return EXHAUSTED, -1, cut
+                return EXHAUSTED, -1
             child = labels[n_labels]
             child.cost, child.latency, child.parent, child.move, child.node = cost, latency, at, move, target
             child.stage, child.next, child.depth = next_stage, -1, depth
+            if _dominated(world, work, search, request, n_labels):
+                continue
             _heap_push(search, n_heap, cost + search.least_cost[next_stage, target], n_labels)
             n_labels += 1
             n_heap += 1
-    return NONE, -1, cut
-
-
-@njit(**KERNEL)
-def find_route(world, work, search, request, rule, max_hops):
-    """Find the cheapest feasible route; `weigh` and `bound_search` come first.
-
-    Returns:
-        (status, label): FOUND with the last label of the route, NONE, or EXHAUSTED when labels ran out.
-    """
-    status, label, cut = _best_first(world, work, search, request, rule.sees_load, max_hops, True)
-    if cut:
-        status, label, cut = _best_first(world, work, search, request, rule.sees_load, max_hops, False)
-    return status, label
+    return NONE, -1
