@@ -179,9 +179,9 @@ def serve_free(arena, agent, options, horizon_s):
         if stream.n_active > 0:
             departure = agent.flows.t_s[0]
         t_s = min(arrival, departure)
-        if t_s > horizon_s:
-            return AHEAD
         gate.clock[stream.agent] = t_s
+        if t_s > horizon_s and t_s < np.inf:
+            return AHEAD
         if gate.state[WAITING] > 0 or t_s == np.inf:
             announce(gate)
         if t_s == np.inf:

@@ -197,8 +197,9 @@ class Clocked:
     cpu_s: float
 
 
-def run_threads(names: tuple[str, ...], work: Callable[[int], None], stop: Callable[[], None]) -> Clocked:
-    """Run work(0), work(1), ... each in a thread of its own and wait for all of them.
+def run_threads(names: tuple[str, ...], work: Callable[[int], None], stop: Callable[[], None],
+                on_tick: Callable[[], None] = lambda: None) -> Clocked:
+    """Run work(0), work(1), ... each in a thread of its own, calling on_tick about five times a second meanwhile.
 
     An error in one thread stops the others and is raised here with the agent's name; Ctrl-C stops them all, waits
     for them, and is raised again.
@@ -220,6 +221,7 @@ def run_threads(names: tuple[str, ...], work: Callable[[int], None], stop: Calla
         for thread in threads:
             while thread.is_alive():
                 thread.join(0.2)
+                on_tick()
     except KeyboardInterrupt:
         stop()
         for thread in threads:

@@ -1,0 +1,189 @@
+"""One agent's Maskable PPO: sb3-contrib's model, a lean update on the rollout's arrays, and safe files.
+
+The model, its optimiser, schedules and file format are sb3-contrib's; only the loop over minibatches is ours, without
+distribution objects. Loading builds the model from a JSON and then sets weights only, so that no pickle is run.
+"""
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.logger import Logger
+
+from amarl_core.arena import Buffer
+from amarl_core.config import TrainConfig, make_config
+from amarl_core.errors import RunError
+from amarl_core.inference import Nets
+
+HUGE_NEGATIVE = -1e8
+"""Logit of a masked slot, as in sb3-contrib's MaskableCategorical."""
+
+ACTIVATION = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+
+
+class LinearSchedule:
+    """A value that falls linearly with the progress that remains (1 at the start, 0 at the end)."""
+
+    def __init__(self, start: float, end: float):
+        self.start, self.end = start, end
+
+    def __call__(self, progress_remaining: float) -> float:
+        return self.end + (self.start - self.end) * progress_remaining
+
+
+class _SpacesOnly(gym.Env):
+    """What MaskablePPO wants to know of an environment that the compiled rollout replaces."""
+
+    def __init__(self, n_inputs: int, n_slots: int):
+        self.observation_space = gym.spaces.Box(-2.0, 2.0, (n_inputs,), np.float32)
+        self.action_space = gym.spaces.Discrete(n_slots)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(self.observation_space.shape, np.float32), {}
+
+    def step(self, action):
+        raise RunError("this model trains on compiled rollouts; use RoutingEnv to step through requests")
+
+    def action_masks(self) -> np.ndarray:
+        return np.ones(self.action_space.n, np.bool_)
+
+
+def build_model(config: TrainConfig, n_inputs: int, n_slots: int, seed: int) -> MaskablePPO:
+    """Return a fresh sb3-contrib model, its weights drawn from a seed without touching torch's global state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MaskablePPO(
+            "MlpPolicy", _SpacesOnly(n_inputs, n_slots), device="cpu", verbose=0,
+            learning_rate=LinearSchedule(config.learning_rate, config.final_learning_rate),
+            n_steps=config.minibatch, batch_size=config.minibatch, n_epochs=config.epochs, gamma=config.gamma,
+            gae_lambda=config.gae_lambda, clip_range=config.clip_range, ent_coef=config.entropy_weight,
+            vf_coef=config.value_weight, max_grad_norm=config.max_grad_norm,
+            policy_kwargs=dict(net_arch=[config.width, config.width], activation_fn=ACTIVATION[config.activation],
+                               optimizer_kwargs=dict(fused=True)))
+    model.set_logger(Logger(None, []))
+    return model
+
+
+@dataclass(frozen=True)
+class UpdateStats:
+    """Means over one update's minibatches."""
+
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    kl: float  # estimate of the divergence from the policy that acted
+
+
+def parts(n: int, size: int) -> list[slice]:
+    """Cut n samples into equal minibatches of about `size`, never one of a single sample."""
+    n_parts = max(1, round(n / size)) if n >= 2 * 2 else 1
+    cuts = np.linspace(0, n, n_parts + 1).astype(int)
+    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:])]
+
+
+def update(model: MaskablePPO, buffer: Buffer, n: int, progress_remaining: float,
+           generator: np.random.Generator) -> UpdateStats:
+    """Do one PPO update on the first n >= 2 decisions of a rollout, as MaskablePPO.train() would.
+
+    Args:
+        model: changed in place, with its optimiser, counters and learning rate.
+        buffer: the rollout.
+        n: decisions in it.
+        progress_remaining: 1 at the start of training, 0 at its end, for the schedules.
+        generator: draws the order of samples.
+
+    Raises:
+        FloatingPointError: a loss is not finite; the message says which.
+    """
+    policy, optimizer = model.policy, model.policy.optimizer
+    model._current_progress_remaining = progress_remaining
+    model._update_learning_rate(optimizer)
+    clip = model.clip_range(progress_remaining)
+    parameters = list(policy.parameters())
+    actor, head, critic, value_head = (policy.mlp_extractor.policy_net, policy.action_net,
+                                       policy.mlp_extractor.value_net, policy.value_net)
+    columns = [torch.from_numpy(a[:n]) for a in (buffer.observation, buffer.mask, buffer.action, buffer.log_prob,
+                                                 buffer.advantage, buffer.returns)]
+    totals, n_batches = np.zeros(4), 0
+    for _ in range(model.n_epochs):
+        order = torch.from_numpy(generator.permutation(n))
+        shuffled = [column[order] for column in columns]
+        for part in parts(n, model.batch_size):
+            observation, mask, action, old_log_prob, advantage, returns = (column[part] for column in shuffled)
+            logits = head(actor(observation)).masked_fill(~mask, HUGE_NEGATIVE)  # (B, M)
+            log_probs = torch.log_softmax(logits, dim=1)
+            log_prob = log_probs.gather(1, action[:, None])[:, 0]
+            entropy = -(log_probs.exp() * log_probs).masked_fill(~mask, 0.0).sum(1).mean()
+            values = value_head(critic(observation))[:, 0]
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            log_ratio = log_prob - old_log_prob
+            ratio = log_ratio.exp()
+            policy_loss = -torch.min(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
+            value_loss = torch.nn.functional.mse_loss(returns, values)
+            loss = policy_loss - model.ent_coef * entropy + model.vf_coef * value_loss
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, model.max_grad_norm)
+            if not torch.isfinite(norm):
+                raise FloatingPointError(f"the gradient is {norm.item()} (policy loss {policy_loss.item()}, value loss "
+                                         f"{value_loss.item()}); lower learning_rate")
+            optimizer.step()
+            with torch.no_grad():
+                kl = (ratio - 1 - log_ratio).mean()
+            totals += [policy_loss.item(), value_loss.item(), entropy.item(), kl.item()]
+            n_batches += 1
+    model._n_updates += model.n_epochs
+    model.num_timesteps += n
+    return UpdateStats(*(totals / n_batches).tolist())
+
+
+def copy_weights(model: MaskablePPO, nets: Nets, a: int) -> None:
+    """Write a model's weights into agent a's slice of the kernels' networks."""
+    policy = model.policy
+    layers = ((nets.actor_1, policy.mlp_extractor.policy_net[0]), (nets.actor_2, policy.mlp_extractor.policy_net[2]),
+              (nets.actor_3, policy.action_net),
+              (nets.critic_1, policy.mlp_extractor.value_net[0]), (nets.critic_2, policy.mlp_extractor.value_net[2]),
+              (nets.critic_3, policy.value_net))
+    for weights, layer in layers:
+        weights[a, :-1] = layer.weight.detach().numpy().T
+        weights[a, -1] = layer.bias.detach().numpy()
+
+
+def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig, scenario) -> None:
+    """Write `<agent>.zip` (sb3's format) and `<agent>.json` (what it fits)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / f"{agent}.zip")
+    about = {"agent": agent, "config": asdict(config), "scenario": scenario.name, "digest": scenario.digest,
+             "services": list(scenario.service_ids), "observation_size": model.observation_space.shape[0],
+             "n_slots": int(model.action_space.n)}
+    (folder / f"{agent}.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) -> MaskablePPO:
+    """Read a model that fits a scenario; only tensors are unpickled.
+
+    Raises:
+        RunError: a missing file, or a model for other services, another observation size or number of slots.
+    """
+    about_path, weights_path = folder / f"{agent}.json", folder / f"{agent}.zip"
+    if not about_path.exists() or not weights_path.exists():
+        raise RunError(f"{folder}: no model of agent '{agent}'; expected {about_path.name} and {weights_path.name}")
+    about = json.loads(about_path.read_text(encoding="utf-8"))
+    for name, found, expected in (("services", about["services"], list(scenario.service_ids)),
+                                  ("observation_size", about["observation_size"], n_inputs),
+                                  ("n_slots", about["n_slots"], n_slots)):
+        if found != expected:
+            raise RunError(f"{about_path.name}: the model does not fit scenario '{scenario.name}': its {name} is "
+                           f"{found}, expected {expected}; train on this scenario (the model was trained on "
+                           f"'{about['scenario']}')")
+    model = build_model(make_config(**about["config"]), n_inputs, n_slots, seed=0)
+    with zipfile.ZipFile(weights_path) as archive:
+        state = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+    model.policy.load_state_dict(state)
+    return model
