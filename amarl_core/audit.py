@@ -1,8 +1,8 @@
 """The independent audit of a run: was every outcome right, and was no capacity ever exceeded?
 
 ``audit`` replays decisions and ledger from an empty network in plain numpy and pandas, in none of the code
-that made them, and checks the rules of ``amarl_core.rules``. For a run in free order, whose capacity holds in lock
-order only, it also reports what that hides: admissions overbooked in simulated time, and the peak.
+that made them, and checks the rules of ``amarl_core.rules``. For a run in free order, whose capacity holds in
+lock order only, it also reports what that hides: admissions overbooked in simulated time, and the peak.
 """
 
 from __future__ import annotations

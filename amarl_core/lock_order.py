@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from amarl_core.replay import Question, Uses, events_of, histories, limits
 from amarl_core.ledger_rows import first_place, last_aborts
+from amarl_core.replay import Question, Uses, events_of, histories, limits
 from amarl_core.rules import Findings
 from amarl_core.transcript import ABORT, COMMIT, RELEASE, Decisions, Ledger
 
