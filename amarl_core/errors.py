@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 _LONGEST_VALUE = 80
+_PLAIN_NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
 
 
 class AmarlError(Exception):
@@ -41,7 +43,7 @@ def problem(
         path: File concerned (its name is shown), or None.
         row: Line number in that file, the header being line 1; None if no single row is at fault.
         column: Column or key concerned, or None.
-        value: What was given.
+        value: What was given; a text is quoted unless it is a number, or `column` is None and it is a remark.
         expected: What was expected, to follow the word "expected".
         remedy: What to do about it, as a sentence.
 
@@ -51,7 +53,8 @@ def problem(
     where = Path(path).name if path is not None else ""
     if row is not None:
         where = f"{where} row {row}".strip()
-    given = value if isinstance(value, str) and " " in value and column is None else repr(value)
+    is_said = isinstance(value, str) and (column is None or _PLAIN_NUMBER.fullmatch(value) is not None)
+    given = str(value) if is_said else repr(value)
     if len(given) > _LONGEST_VALUE:
         given = given[: _LONGEST_VALUE - 3] + "..."
     what = f"{column} is {given}" if column is not None else given

@@ -17,7 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from amarl_core.errors import ScenarioError, TraceError, problem
-from amarl_core.services import Function, Service, chain_delays, read_functions, read_placement, read_services
+from amarl_core.services import (
+    CHAIN_SEPARATOR,
+    Function,
+    Service,
+    chain_delays,
+    read_functions,
+    read_placement,
+    read_services,
+)
 from amarl_core.settings import SETTINGS_FILE, TABLES, Settings, read_settings
 from amarl_core.topology import Network, read_network
 from amarl_core.traces import Trace, join, load_trace
@@ -274,15 +282,15 @@ def _check_completable(
         late = asked[:, None] & (traffic.destination[s] > 0) & (least > service.latency_ms)
         if late.any():
             area, destination = np.unravel_index(np.argmax(late), late.shape)
-            delay = least[area, destination]
+            chain = CHAIN_SEPARATOR.join(service.chain)
+            route = f"{network.node_ids[traffic.area_node[area]]} to {network.node_ids[destination]}"
             raise ScenarioError(
                 problem(
                     None,
                     None,
-                    f"least delay of {service.service} from {network.node_ids[traffic.area_node[area]]} "
-                    f"to {network.node_ids[destination]} through {'-'.join(service.chain)}",
-                    f"{delay:.3f} ms" if np.isfinite(delay) else "infinite (no such path)",
-                    f"at most its bound of {service.latency_ms:g} ms on an idle network",
+                    f"least idle delay in ms of {service.service} from {route} through {chain}",
+                    round(float(least[area, destination]), 3),
+                    f"at most its bound of {service.latency_ms:g}",
                     "Shorten its links, host its functions nearer, or raise latency_ms in services.csv.",
                 )
             )

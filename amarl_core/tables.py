@@ -56,16 +56,16 @@ class Column:
         """Return what is expected in words."""
         if self.kind == "text":
             return "a text that is not empty"
-        noun = "integer" if self.kind == "int" else "finite number"
+        noun, article = ("integer", "an") if self.kind == "int" else ("finite number", "a")
         unit = f" ({self.unit})" if self.unit else ""
         if self.above == 0:
             words = f"a positive {noun}{unit}"
         elif self.above is not None:
-            words = f"a {noun} above {self.above:g}{unit}"
+            words = f"{article} {noun} above {self.above:g}{unit}"
         elif self.least is not None:
-            words = f"a {noun} of at least {self.least:g}{unit}"
+            words = f"{article} {noun} of at least {self.least:g}{unit}"
         else:
-            words = f"a {noun}{unit}"
+            words = f"{article} {noun}{unit}"
         return words if self.most >= 1e12 else f"{words}, at most {self.most:g}"
 
     def bad_values(self, values: np.ndarray) -> np.ndarray:
@@ -100,7 +100,8 @@ class Table:
 
     def fail(self, index: int, column: str, expected: str, remedy: str = "") -> NoReturn:
         """Raise this table's error for the value at row `index` (counted from 0) of `column`."""
-        value = self.shown.get(column, self.columns[column])[index]
+        given = self.shown[column] if column in self.shown else self.columns[column]
+        value = given[index]
         value = value.item() if isinstance(value, np.generic) else value
         raise self.error(problem(self.path, self.rows[index], column, value, expected, remedy))
 
