@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from amarl_core.look import (
     CAUSE_COLORS,
     CAUSE_NAMES,
+    Answer,
     Picture,
+    Table,
     finish,
     method_name,
     new_figure,
@@ -17,7 +19,7 @@ from amarl_core.look import (
     themed,
 )
 from amarl_core.plots import HOURS, sample_size
-from amarl_core.records import METHODS
+from amarl_core.records import METHODS, gos
 
 
 def failure_shares(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -42,8 +44,13 @@ def failure_shares(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 @themed
-def failure_causes(outcomes: pd.DataFrame) -> Picture:
-    """The paper's Figure 3: causes of failure by service and method, in requests a day and in percent."""
+def failure_causes(outcomes: pd.DataFrame, label: str = "Figure 3") -> Picture:
+    """The paper's Figure 3: causes of failure by service and method, in requests a day and in percent.
+
+    Args:
+        outcomes: from `records.load_outcomes`.
+        label: how the caption begins.
+    """
     shares = failure_shares(outcomes)
     dead = (
         shares[shares["cause"].str.startswith("dead_end")]
@@ -84,7 +91,7 @@ def failure_causes(outcomes: pd.DataFrame) -> Picture:
         handlelength=1.2,
     )
     caption = (
-        f"Figure 3. Causes of failure by service: the upper bar of each pair is SARL, the lower AMARL. "
+        f"{label}. Causes of failure by service: the upper bar of each pair is SARL, the lower AMARL. "
         f"{sample_size(outcomes)}, means over both; shaded: the service with the largest share of dead ends."
     )
     alt = "; ".join(
@@ -218,3 +225,49 @@ def conflicts_by_resource(aborts_by_attempts: dict[int, pd.DataFrame], top: int 
         f"both; up to {top} shown."
     )
     return finish(figure, finding, caption)
+
+
+def failure_table(outcomes: pd.DataFrame) -> Table:
+    """Requests offered and failed by service and method, and how the failures divide."""
+    offered = outcomes.groupby(["service", "method"])["requests"].sum()
+    days = len(outcomes[["seed", "day"]].drop_duplicates())
+    shares = failure_shares(outcomes)
+    rows = []
+    for service in offered.index.unique("service"):
+        for method in METHODS:
+            part = shares[(shares["service"] == service) & (shares["method"] == method)]
+            kinds = [
+                part.loc[part["cause"].str.startswith(k), "share"].sum() for k in ("dead_end", "conflict")
+            ]
+            kinds.append(part["share"].sum() - sum(kinds))
+            counts = [f"{offered[(service, method)] / days:,.0f}", f"{part['per_day'].sum():,.1f}"]
+            rows.append(
+                [service_name(service), method_name(method), *counts, *[f"{abs(k):.2f}" for k in kinds]]
+            )
+    columns = [
+        "service",
+        "method",
+        "offered a day",
+        "failed a day",
+        "dead ends, %",
+        "conflicts, %",
+        "hop limit, %",
+    ]
+    caption = f"Percent of the service's requests. {sample_size(outcomes)}, means over both."
+    return Table(pd.DataFrame(rows, columns=columns), caption, text_columns=("method",))
+
+
+def failure_answer(outcomes: pd.DataFrame) -> Answer:
+    """Answer the question of the notebook on causes: how many fail, why, and what differs between the methods."""
+    failed = 100 - gos(outcomes, ["method"])
+    shares = failure_shares(outcomes)
+    ours = shares[shares["method"] == "amarl"].groupby("cause")["per_day"].sum().sort_values(ascending=False)
+    if ours.empty:
+        return Answer("No request of AMARL failed.")
+    conflicts = 100 * ours[ours.index.str.startswith("conflict")].sum() / ours.sum()
+    return Answer(
+        f"{failed['amarl']:.2f} % of requests fail with AMARL and {failed['sarl']:.2f} % with SARL. "
+        f"{failure_finding(outcomes)}. "
+        f"The most frequent cause is {CAUSE_NAMES[ours.index[0]]} ({100 * ours.iloc[0] / ours.sum():.0f} %); "
+        f"conflicts between agents make up {conflicts:.1f} %."
+    )

@@ -158,3 +158,19 @@ def run_table(progress: pd.DataFrame, timing: dict) -> Table:
         f"{timing['peak_rss_mb']:.0f} MB at most; compiling and loading are not counted."
     )
     return Table(pd.DataFrame(rows, columns=columns), caption)
+
+
+def learning_answer(progress: pd.DataFrame, timing: dict) -> Answer:
+    """Answer the question of the training notebook in a few numbers."""
+    together = window_gos(progress)
+    agents = _agents(progress)
+    level = f" and ends at {together['gos'].iloc[-1]:.1f} % of requests accepted" if len(together) else ""
+    phases = {p: sum(a[f"{p}_s"] for a in timing["by_agent"].values()) for p in PHASE_COLORS}
+    total = max(sum(phases.values()), 1e-9)
+    parts = [f"{100 * seconds / total:.0f} % {phase}" for phase, seconds in phases.items()]
+    return Answer(
+        f"{len(agents)} agent{'s' * (len(agents) != 1)} took {timing['env_steps']:,} steps in "
+        f"{timing['train_s']:.1f} s "
+        f"({timing['steps_per_s']:,.0f} steps/s, {timing['updates']:,} updates){level}. "
+        f"Their time: {listing(parts)}."
+    )

@@ -148,13 +148,17 @@ class Table:
     frame: pd.DataFrame
     caption: str = ""
     text_columns: tuple[str, ...] = ()
+    ours: tuple[int, ...] = ()  # rows to set off from the others
 
     def _repr_html_(self) -> str:
         text = {self.frame.columns[0], *self.text_columns}
         head = "".join(_cell("th", column, column in text) for column in self.frame.columns)
+        mark = ' class="ours"'
         rows = "".join(
-            "<tr>" + "".join(_cell("td", value, column in text) for column, value in row.items()) + "</tr>"
-            for row in self.frame.astype(object).to_dict("records")
+            f"<tr{mark if number in self.ours else ''}>"
+            + "".join(_cell("td", value, column in text) for column, value in row.items())
+            + "</tr>"
+            for number, row in enumerate(self.frame.astype(object).to_dict("records"))
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         return (
@@ -193,3 +197,13 @@ def listing(items: Iterable[str]) -> str:
     """Join words as in a sentence: `a, b and c`."""
     words = list(items)
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a notebook's question, computed from the records, in a box of its own."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return f'<div class="answer"><p>{html.escape(self.text)}</p></div>'
