@@ -100,9 +100,11 @@ def read_frame(path: str | Path, columns: list[str] | None = None) -> pd.DataFra
         RunError: The file is missing, or is not Parquet, or has no such column.
     """
     try:
-        # Not pq.read_table, which would make a column of the "seed=1" in the path.
+        # Not pq.read_table, which would make a column of the "seed=1" in the path; and group by group: a
+        # list<dictionary<string>> column cannot be read across groups at once.
         with pq.ParquetFile(path) as file:
-            table = file.read(columns=columns)
+            groups = [file.read_row_group(i, columns) for i in range(file.num_row_groups)]
+            table = pa.concat_tables(groups) if groups else file.read(columns)
     except FileNotFoundError as error:
         raise RunError(f"{path}: no such record; run the method that writes it first") from error
     except (pa.ArrowInvalid, OSError) as error:

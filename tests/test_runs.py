@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from amarl_core import runs
@@ -134,6 +135,10 @@ def test_frames_come_back_with_their_lists(tmp_path):
     assert [list(x) for x in back["links"]] == [list(x) for x in back["hosts"]] == [["a", "b"], [], ["a"]]
     assert back["service"].dtype == "category" and list(back["service"]) == ["ar", "iot", "ar"]
     assert list(pd.read_parquet(tmp_path / "d.parquet")["links"][0]) == ["a", "b"]
+    pq.write_table(
+        pq.ParquetFile(tmp_path / "d.parquet").read(), tmp_path / "groups.parquet", row_group_size=2
+    )
+    assert [list(x) for x in read_frame(tmp_path / "groups.parquet")["links"]] == [["a", "b"], [], ["a"]]
     assert list(read_frame(tmp_path / "d.parquet", ["request_id"]).columns) == ["request_id"]
 
 
