@@ -258,7 +258,7 @@ def failure_table(outcomes: pd.DataFrame) -> Table:
 
 
 def failure_answer(outcomes: pd.DataFrame) -> Answer:
-    """Answer the question of the notebook on causes: how many fail, why, and what differs between the methods."""
+    """Answer the question of the notebook on causes: how many fail, and why."""
     failed = 100 - gos(outcomes, ["method"])
     shares = failure_shares(outcomes)
     ours = shares[shares["method"] == "amarl"].groupby("cause")["per_day"].sum().sort_values(ascending=False)

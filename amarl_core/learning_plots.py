@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 
 from amarl_core.look import (
     AGENT_COLORS,
+    Answer,
     Picture,
     Table,
     finish,
+    listing,
     method_name,
     new_figure,
     service_name,
@@ -95,8 +97,10 @@ def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     """Draw the share of requests lost to a conflict, and how old snapshots were at commit."""
     figure, panels = new_figure(columns=2, height_in=2.9)
     rows = progress.sort_values(["agent", "update"])
-    in_rollout = rows.groupby("agent", observed=True)["requests"].diff().fillna(rows["requests"])
-    rows = rows.assign(share=100 * rows["conflicts"] / in_rollout.clip(lower=1))
+    new = rows[["requests", "conflicts"]] - rows.groupby("agent", observed=True)[
+        ["requests", "conflicts"]
+    ].shift(fill_value=0)
+    rows = rows.assign(share=100 * new["conflicts"] / new["requests"].clip(lower=1))
     _draw_agents(panels[0], rows, "share")
     _draw_agents(panels[1], rows, "staleness")
     panels[0].set_ylabel("aborts (% of requests)")
@@ -104,7 +108,7 @@ def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2
     )
-    share = 100 * rows["conflicts"].sum() / max(1, in_rollout.sum())
+    share = 100 * new["conflicts"].sum() / max(1, new["requests"].sum())
     finding = (
         f"{share:.2f} % of requests met a conflict; a commit was {rows['staleness'].mean():.1f} versions late"
     )

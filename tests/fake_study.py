@@ -145,7 +145,7 @@ def fake_progress(rng: np.random.Generator, method: str, train_s: float) -> pd.D
                     "kl": np.abs(rng.normal(0.01, 0.003, updates)),
                     "value_loss": 0.1,
                     "policy_loss": -0.01,
-                    "conflicts": 0 if method == "sarl" else rng.poisson(20, updates),
+                    "conflicts": 0 if method == "sarl" else np.cumsum(rng.poisson(20, updates)),
                     "staleness": 0.0 if method == "sarl" else rng.uniform(1, 30, updates),
                     "rollout_s": busy * 0.6,
                     "update_s": busy * 0.4,
@@ -170,7 +170,7 @@ def write_run(folder: Path, method: str, seed: int, n: int) -> None:
         {
             "method": method,
             "seed": seed,
-            "days": 20,
+            "days": 12,
             "mask": "delay",
             "ppo": {"learning_rate": 0.0003, "batch_size": 2048},
         },

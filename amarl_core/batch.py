@@ -1,0 +1,312 @@
+"""The command line: run a notebook and export its page, or reproduce the whole study.
+
+python -m amarl_core.batch run 30_gos_curves -p study quick
+python -m amarl_core.batch reproduce --profile quick
+python -m amarl_core.batch pages --study quick      the pages of a study that exists
+python -m amarl_core.batch figures --study quick    Figures 2 and 3 and the headline table, for the README
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+import nbformat
+from traitlets.config import Config
+
+from amarl_core.errors import AmarlError, RunError
+from amarl_core.runs import usable_cores
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+REPORTS = ROOT / "reports"
+# A kernel that listens on files instead of ports cannot be reached from elsewhere.
+LOCAL_SOCKETS = Config({} if sys.platform == "win32" else {"KernelManager": {"transport": "ipc"}})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One page to make.
+
+    Attributes:
+        notebook: its name, without folder and suffix.
+        parameters: values that differ from the notebook's own.
+        page: name of the page, without suffix.
+        title_suffix: appended to the title where one notebook gives several pages.
+    """
+
+    notebook: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    page: str = ""
+    title_suffix: str = ""
+
+
+def study_jobs(study: str, scenario: str, seed: int) -> list[Job]:
+    """List the pages of a study, in the order of the index."""
+    reading = {"study": study}
+    training = {"scenario": scenario, "seed": seed, **reading}
+    return [
+        Job("90_reproduce_paper", reading),
+        Job("30_gos_curves", reading),
+        Job("40_failure_causes", reading),
+        *(
+            Job("20_train", {"method": method, **training}, f"20_train_{method}", f": {method.upper()}")
+            for method in ("sarl", "amarl")
+        ),
+    ]
+
+
+# ---------------------------------------------------------------------------------- notebooks and parameters
+def notebook_path(name: str) -> Path:
+    """Find a notebook by its name, with or without the suffix.
+
+    Raises:
+        RunError: there is none of that name; the message lists those there are.
+    """
+    path = NOTEBOOKS / f"{Path(name).stem}.ipynb"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
+        raise RunError(f"there is no notebook {name!r}; expected one of {known}")
+    return path
+
+
+def notebook_parameters(path: Path) -> dict[str, Any]:
+    """Read names and defaults from a notebook's parameters cell, which holds literals only."""
+    cells = [c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise RunError(f"{path.name} has {len(cells)} cells tagged parameters; expected 1")
+    statements = ast.parse(cells[0].source).body
+    return {s.targets[0].id: ast.literal_eval(s.value) for s in statements if isinstance(s, ast.Assign)}
+
+
+def check_parameters(path: Path, given: dict[str, Any]) -> None:
+    """Refuse a parameter that the notebook does not have, or that is of another type than its default.
+
+    Raises:
+        RunError: with the valid names and their defaults.
+    """
+    valid = notebook_parameters(path)
+    listing = ", ".join(f"{name} = {default!r}" for name, default in valid.items())
+    for name, value in given.items():
+        if name not in valid:
+            raise RunError(f"{path.stem} has no parameter {name!r}; valid are {listing}")
+        kind = type(valid[name])
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (
+            isinstance(value, kind)
+            and (kind is bool) == isinstance(value, bool)
+            or kind is float
+            and is_number
+        ):
+            raise RunError(
+                f"{path.stem}: parameter {name} is {value!r}; expected {kind.__name__}, as {valid[name]!r}"
+            )
+
+
+def parse_value(text: str) -> Any:
+    """Read a parameter's value as a Python literal, and otherwise as the text itself."""
+    word = {"true": "True", "false": "False"}.get(text, text)
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return text
+
+
+# ------------------------------------------------------------------------------------------------- running
+def run_job(job: Job, reports: Path) -> tuple[Any, float]:
+    """Run a notebook in a fresh kernel and export its page.
+
+    Args:
+        job: the page to make.
+        reports: folder of the pages.
+
+    Returns:
+        The page (`export.Page`) and the seconds it took.
+
+    Raises:
+        RunError: a cell failed; the notebook with its traceback is kept beside the pages.
+    """
+    path = notebook_path(job.notebook)
+    check_parameters(path, job.parameters)
+    import papermill  # slow to import, as is all that draws
+
+    from amarl_core.export import export_page
+
+    page = reports / f"{job.page or path.stem}.html"
+    begun = time.perf_counter()
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / path.name
+        try:
+            papermill.execute_notebook(
+                str(path),
+                str(executed),
+                parameters=job.parameters,
+                cwd=str(ROOT),
+                kernel_name="python3",
+                config=LOCAL_SOCKETS,
+                progress_bar=False,
+                log_output=False,
+            )
+        except papermill.PapermillExecutionError as error:
+            kept = reports / f"{page.stem}.failed.ipynb"
+            reports.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(executed.read_bytes())
+            raise RunError(
+                f"{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue} "
+                f"(the notebook with its traceback: {kept})"
+            ) from None
+        result = export_page(executed, page, command_of(job), job.title_suffix)
+    (reports / f"{page.stem}.failed.ipynb").unlink(missing_ok=True)
+    return result, time.perf_counter() - begun
+
+
+def command_of(job: Job) -> str:
+    """The command that makes one page."""
+    options = "".join(f" -p {name} {value}" for name, value in job.parameters.items())
+    return f"python -m amarl_core.batch run {job.notebook}{options}"
+
+
+def make_pages(jobs: Sequence[Job], reports: Path) -> list[Any]:
+    """Make pages, as many at once as there are cores, each in its own process; a line as each is done."""
+    for job in jobs:
+        check_parameters(notebook_path(job.notebook), job.parameters)
+    pages: dict[int, Any] = {}
+    workers = joblib.Parallel(n_jobs=min(usable_cores(), len(jobs)), return_as="generator_unordered")
+    for number, page, seconds in workers(
+        joblib.delayed(_numbered)(n, job, reports) for n, job in enumerate(jobs)
+    ):
+        pages[number] = page
+        say(f"[{len(pages)}/{len(jobs)}] {page.href} ... {seconds:.0f} s")
+    return [pages[number] for number in range(len(jobs))]
+
+
+def _numbered(number: int, job: Job, reports: Path) -> tuple[int, Any, float]:
+    return number, *run_job(job, reports)
+
+
+def say(line: str) -> None:
+    """Print a line of progress at once."""
+    print(line, flush=True)
+
+
+# ------------------------------------------------------------------------------------------------ commands
+def reproduce(profile: str, study: str, reports: Path) -> None:
+    """Train, test and audit everything (finished runs are loaded), then make all pages and the index."""
+    from amarl_core.study import PROFILES, run_study
+
+    if profile not in PROFILES:
+        raise RunError(f"there is no profile {profile!r}; expected one of {', '.join(PROFILES)}")
+    begun = time.perf_counter()
+    say(f"Study {study!r}, profile {profile}: training, tests and audit")
+    run_study(profile, study)
+    say(f"Study done in {time.perf_counter() - begun:.0f} s; pages")
+    index = pages(study, reports, f"make reproduce{'' if profile == 'full' else f' PROFILE={profile}'}")
+    say(f"Done in {time.perf_counter() - begun:.0f} s. Open {os.path.relpath(index)}")
+
+
+def pages(study_name: str, reports: Path, command: str) -> Path:
+    """Make all pages of a study that exists, and the index."""
+    from amarl_core.export import write_index
+    from amarl_core.records import load_study
+
+    study = load_study(study_name)
+    made = make_pages(study_jobs(study_name, study.info["scenario"], study.seeds[0]), reports)
+    return write_index(study_name, made, reports, command)
+
+
+def figures(study_name: str, folder: Path) -> list[Path]:
+    """Write Figures 2 and 3 as PNG and the headline table as Markdown, for the README."""
+    from amarl_core.export import write_text
+    from amarl_core.failure_plots import failure_causes
+    from amarl_core.paper import gather, headline_table
+    from amarl_core.plots import figure_2
+    from amarl_core.records import load_study
+
+    evidence = gather(load_study(study_name))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    pictures = {"figure_2": figure_2(evidence.arrival3), "figure_3": failure_causes(evidence.arrival3)}
+    for name, picture in pictures.items():
+        picture.save(folder / f"{name}.png", "png")
+        written.append(folder / f"{name}.png")
+    table = headline_table(evidence)
+    write_text(folder / "headline.md", f"{table.markdown()}\n{table.caption}\n")
+    return [*written, folder / "headline.md"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(prog="python -m amarl_core.batch", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run one notebook with parameters and export its page")
+    run.add_argument("notebook", help="such as 30_gos_curves")
+    run.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    whole = commands.add_parser("reproduce", help="train, test, audit and report everything")
+    whole.add_argument("--profile", default="full", help="full (default), quick or smoke")
+    whole.add_argument("--study", help="name of the run folder; by default the profile's name")
+    again = commands.add_parser("pages", help="make the pages of a study again, from its records")
+    again.add_argument("--study", default="full")
+    pictures = commands.add_parser("figures", help="write the README's figures and table to reports/figures")
+    pictures.add_argument("--study", default="full")
+    for command in (run, whole, again):
+        command.add_argument(
+            "--reports", type=Path, default=REPORTS, help="folder of the pages (default reports)"
+        )
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code, and print a mistake as one line."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level="INFO", format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("papermill").setLevel("WARNING")
+    try:
+        if options.command == "run":
+            given = {name: parse_value(value) for name, value in options.parameter}
+            job = Job(notebook_path(options.notebook).stem, given, _page_name(options.notebook, given))
+            page, seconds = run_job(job, options.reports)
+            say(f"{options.reports / page.href} ... {seconds:.0f} s")
+        elif options.command == "reproduce":
+            reproduce(options.profile, options.study or options.profile, options.reports)
+        elif options.command == "pages":
+            say(
+                str(
+                    pages(
+                        options.study,
+                        options.reports,
+                        f"python -m amarl_core.batch pages --study {options.study}",
+                    )
+                )
+            )
+        else:
+            for path in figures(options.study, REPORTS / "figures"):
+                say(f"{os.path.relpath(path)}  {path.stat().st_size // 1000} kB")
+    except AmarlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; finished runs are kept and will be loaded by the next call", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _page_name(notebook: str, given: dict[str, Any]) -> str:
+    """A notebook that trains one method gives a page per method."""
+    path = notebook_path(notebook)
+    defaults = notebook_parameters(path)
+    return f"{path.stem}_{given.get('method', defaults['method'])}" if "method" in defaults else path.stem
+
+
+if __name__ == "__main__":
+    sys.exit(main())
