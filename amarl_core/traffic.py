@@ -138,21 +138,37 @@ def read_traffic(
         shape = np.sqrt(landuse_here * profile[s]) if service.follows_landuse else np.ones_like(landuse_here)
         demand = attraction[:, None] * shape  # [2, A, 24]
         in_progress = service.busy_load_share * load_gbps * 1e6 / service.mean_kbps
-        rate[:, s] = demand * (in_progress / service.hold_mean_s / demand[0].sum(axis=0).max())
-    a_day = rate.sum(axis=(1, 2, 3)).max() * 3600
-    if a_day > REQUESTS_A_DAY_MAX / 2:
-        raise ScenarioError(
-            problem(
-                None,
-                None,
-                "requests a day",
-                round(a_day),
-                f"at most {REQUESTS_A_DAY_MAX // 2}",
-                "Lower load_gbps in scenario.toml, or raise the bundles in services.csv.",
+        busiest = demand[0].sum(axis=0).max()
+        if not busiest > 0:
+            raise ScenarioError(
+                problem(
+                    files["service_profiles"],
+                    None,
+                    f"weekday demand for {service.service}",
+                    0,
+                    "an hour in which its profile and the land use are both positive",
+                )
             )
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            rate[:, s] = demand / busiest * (in_progress / service.hold_mean_s)
+            a_day = rate[:, : s + 1].sum(axis=(1, 2, 3)).max() * 3600
+        if not a_day <= REQUESTS_A_DAY_MAX / 2:
+            raise _too_many(a_day)
     destination = _read_destinations(files["destinations"], network, services, area_node, industry)
     return Traffic(services, network.node_ids, area_node, rate, destination)
+
+
+def _too_many(a_day: float) -> ScenarioError:
+    return ScenarioError(
+        problem(
+            None,
+            None,
+            "requests a day",
+            float(np.round(a_day)),
+            f"at most {REQUESTS_A_DAY_MAX // 2}",
+            "Lower load_gbps in scenario.toml, or raise the bundles or holds in services.csv.",
+        )
+    )
 
 
 def _read_landuse(path: Path, weekend_level: Mapping[str, float]) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +287,7 @@ def test_a_table_behind_a_link_that_leaves_the_folder_is_refused(folder, tmp_pat
             "column name is 'movie'; expected one of hour, video, ar, voice",
         ),
         ("service_profiles", "\n3,", "\n33,", "hour is 33"),
+        ("services", "4000,4000,600", "4000,4000,1e-300", "requests a day is"),
         ("functions", "FW,", "F-W,", "a name without '-'"),
         ("functions", "TM,", "DPI,", "services.csv row 2: chain is 'FW-TM-VOC'"),
     ],
@@ -294,6 +297,17 @@ def test_a_bad_table_of_the_generator_is_named(folder, table, old, new, words):
     with pytest.raises(ScenarioError) as caught:
         load_scenario(folder)
     assert words in str(caught.value)
+
+
+def test_a_service_that_nobody_asks_for_on_any_weekday_is_refused(folder):
+    lines = (folder / "service_profiles.csv").read_text().splitlines()
+    silent = [line.rsplit(",", 1)[0] + (",0" if i > 1 else ",1") for i, line in enumerate(lines[1:], 1)]
+    (folder / "service_profiles.csv").write_text("\n".join([lines[0], *silent]) + "\n")
+    uses = (folder / "landuse_profiles.csv").read_text().splitlines()
+    uses[1] = "weekday,0,0,0,0,0"
+    (folder / "landuse_profiles.csv").write_text("\n".join(uses) + "\n")
+    with pytest.raises(ScenarioError, match="weekday demand for voice is 0"):
+        load_scenario(folder)
 
 
 def test_a_profile_without_an_hour_is_refused(folder):
@@ -340,3 +354,12 @@ def test_a_damaged_scenario_is_refused_clearly_or_loaded(tmp_path_factory, data)
         assert (trace.demand_kbps > 0).all()
     finally:
         shutil.rmtree(spoiled)
+
+
+def test_the_tables_of_montreal_are_what_its_build_script_writes(tmp_path):
+    copy = Path(shutil.copytree(DATA_FOLDER / "montreal", tmp_path / "montreal"))
+    for table in ("nodes", "links", "placement", "destinations"):
+        (copy / f"{table}.csv").unlink()
+    subprocess.run([sys.executable, copy / "build.py"], check=True)
+    for path in (DATA_FOLDER / "montreal").glob("*.*"):
+        assert (copy / path.name).read_bytes() == path.read_bytes(), path.name
