@@ -37,12 +37,14 @@ def check_replay(
     known = changes[g.row[changes] >= 0]
     sign = np.where(g.kind[known] == COMMIT, 1, -1)
 
-    aborted = np.flatnonzero(last[uses.row] >= 0)  # uses of routes whose abort is judged exactly
-    at_abort = Question(uses.resource[aborted], g.version[last[uses.row[aborted]]])
+    aborted = np.flatnonzero((last >= 0)[uses.row])  # uses of routes whose abort is judged exactly
+    resource, aborted_row = uses.resource_of(aborted), uses.row[aborted]
+    at_abort = Question(resource, g.version[last[aborted_row]])
     abort = np.flatnonzero((g.kind == ABORT) & (g.row >= 0))
     at_named = Question(g.resource[abort], g.version[abort])
-    timed = np.flatnonzero(sound[d.hosts.row])
-    at_snapshot = Question(n_links + d.hosts.code[timed], d.snapshot_version[d.hosts.row[timed]])
+    at_snapshot = Question(
+        n_links + d.hosts.code, np.repeat(d.snapshot_version.astype(np.int32), d.hosts.length)
+    )
 
     over = []
     for history in histories(uses, events_of(g.row[known], sign, g.version[known], len(d))):
@@ -59,15 +61,18 @@ def check_replay(
             )
     _check_capacity(found, g, scenario, limit, changes, over)
 
-    lacks = at_abort.used + uses.amount[aborted] > limit[uses.resource[aborted]]
+    lacks = at_abort.used + uses.amount[aborted] > limit[resource]
+    is_named = resource == g.resource[last[aborted_row]]
     no_room = np.zeros((2, len(d)), bool)  # somewhere, and at the resource named
-    named = uses.resource[aborted] == g.resource[last[uses.row[aborted]]]
-    no_room[0, uses.row[aborted[lacks]]] = True
-    no_room[1, uses.row[aborted[lacks & named]]] = True
+    no_room[0, aborted_row[lacks]] = True
+    no_room[1, aborted_row[lacks & is_named]] = True
     most = _largest_use(d, scenario, g.row[abort], g.resource[abort])
     might_lack = at_named.used + most > limit[g.resource[abort]]
     _check_aborts(found, d, g, scenario, abort, last, no_room, might_lack)
-    _check_latency(found, d, g, scenario, sound, timed, at_snapshot.used)
+    newest = int(g.version.max(initial=0))
+    for rows, block in d.blocks():
+        used = at_snapshot.used[d.hosts.start[rows.start] : d.hosts.start[rows.stop]]
+        _check_latency(found, block, scenario, np.arange(rows.start, rows.stop), sound[rows], used, newest)
 
 
 def _check_capacity(
@@ -141,29 +146,33 @@ def _check_aborts(
 def _check_latency(
     found: Findings,
     d: Decisions,
-    g: Ledger,
     scenario: Any,
+    rows: np.ndarray,
     sound: np.ndarray,
-    timed: np.ndarray,
     used: np.ndarray,
+    newest: int,
 ) -> None:
     """Check rules latency and budget: sum of t_e + sum of processing_f / (1 - rho_v), rho_v on the snapshot.
 
     Args:
-        found, d, g, scenario, sound: As in ``check_replay``.
-        timed: int64[k], the hosts of sound requests.
-        used: int64[k], mcpu in use at each of them on the request's snapshot.
+        found: Where violations go.
+        d: A block of n decisions with m hosts.
+        scenario: The scenario.
+        rows: int64[n], where the block stands in the frame.
+        sound: bool[n], see ``check_replay``.
+        used: int64[m], mcpu in use at each host on its request's snapshot.
+        newest: The last version of the store.
     """
-    n = len(d)
-    node, stage, row = d.hosts.code[timed], d.hosts.position[timed], d.hosts.row[timed]
-    function = scenario.chains[d.service[row], np.minimum(stage, scenario.chains.shape[1] - 1)]
+    n, host_row = len(d), d.hosts.row
+    stage = np.minimum(d.hosts.position, scenario.chains.shape[1] - 1)
+    function = scenario.chains[d.service[host_row], stage]
     with np.errstate(divide="ignore", invalid="ignore"):
-        processing = scenario.processing_ms[function] / (1 - used / scenario.network.compute_mcpu[node])
-    latency = np.bincount(row, processing, n)
+        rho = used / scenario.network.compute_mcpu[d.hosts.code]
+        latency = np.bincount(host_row, scenario.processing_ms[function] / (1 - rho), n)
     latency += np.bincount(d.links.row, scenario.network.delay_ms[d.links.code], n)
 
-    rows, bound = np.arange(n), scenario.latency_ms[d.service]
-    future = (d.snapshot_version < 0) | (d.snapshot_version > g.version.max(initial=0))
+    bound = scenario.latency_ms[d.service]
+    future = (d.snapshot_version < 0) | (d.snapshot_version > newest)
     differs = ~(np.abs(d.latency_ms - latency) <= LATENCY_TOLERANCE_MS)
     found.check(
         "latency",

@@ -20,10 +20,13 @@ from amarl_core.transcript import Decisions
 class Uses(NamedTuple):
     """What each request takes of each resource, sorted by resource, then row; a pair occurs once."""
 
-    resource: np.ndarray  # int32[u]
+    start: np.ndarray  # int64[R + 1]: resource r has entries start[r]:start[r + 1]
     row: np.ndarray  # int32[u]
     amount: np.ndarray  # int64[u], kbps or millicores
-    start: np.ndarray  # int64[R + 1]: resource r has entries start[r]:start[r + 1]
+
+    def resource_of(self, entry: np.ndarray) -> np.ndarray:
+        """Return the resource of each entry, int64[k]."""
+        return np.searchsorted(self.start, entry, side="right") - 1
 
 
 def uses_of(decisions: Decisions, scenario: Any, wanted: np.ndarray) -> Uses:
@@ -37,24 +40,32 @@ def uses_of(decisions: Decisions, scenario: Any, wanted: np.ndarray) -> Uses:
         scenario: The scenario.
         wanted: bool[n], the requests whose route is used.
     """
-    n_links = len(scenario.network.link_ids)
-    link_row, host_row = decisions.links.row, decisions.hosts.row
-    rate = stage_rates(decisions, scenario)
-    use_link = wanted[link_row] & (decisions.links.code >= 0)
-    use_host = wanted[host_row] & (rate >= 0)
-    link_row, host_row, rate = link_row[use_link], host_row[use_host], rate[use_host]
+    parts = [_uses_in(block, scenario, wanted[rows], rows.start) for rows, block in decisions.blocks()]
+    resource, row, amount = (np.concatenate(column) for column in zip(*parts, strict=True))
+    del parts
+    order = np.argsort(resource, kind="stable")
+    count = np.bincount(resource, minlength=len(limits(scenario)))
+    return Uses(np.concatenate([[0], np.cumsum(count)]), row[order], amount[order])
 
+
+def _uses_in(
+    d: Decisions, scenario: Any, wanted: np.ndarray, first_row: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return resource, row and amount of a block's uses, by row within each resource, a pair once."""
+    rate = stage_rates(d, scenario)
+    link_row, host_row = d.links.row, d.hosts.row
+    on_link, on_host = wanted[link_row] & (d.links.code >= 0), wanted[host_row] & (rate >= 0)
+    link_row, host_row = link_row[on_link], host_row[on_host]
+    computes = -(-d.demand_kbps[host_row] * rate[on_host] // 1_000_000)
     row = np.concatenate([link_row, host_row])
-    amount = np.concatenate(
-        [decisions.demand_kbps[link_row], -(-decisions.demand_kbps[host_row] * rate // 1_000_000)]
-    )
-    resource = np.concatenate([decisions.links.code[use_link], n_links + decisions.hosts.code[use_host]])
-    order = np.argsort(_narrow(resource), kind="stable")  # within a resource the rows are in order already
+    amount = np.concatenate([d.demand_kbps[link_row], computes])
+    resource = _narrow(np.concatenate([d.links.code[on_link], _n_links(scenario) + d.hosts.code[on_host]]))
+    order = np.argsort(resource, kind="stable")
     resource, row, amount = resource[order], row[order], amount[order]
     if len(row):
         first = np.flatnonzero(np.r_[True, (np.diff(row) != 0) | (np.diff(resource) != 0)])
         resource, row, amount = resource[first], row[first], np.add.reduceat(amount, first)
-    return Uses(resource, row, amount, np.searchsorted(resource, np.arange(len(limits(scenario)) + 1)))
+    return resource, row + np.int32(first_row), amount
 
 
 def stage_rates(decisions: Decisions, scenario: Any) -> np.ndarray:
@@ -112,7 +123,13 @@ class History(NamedTuple):
 
     def used_at(self, place: np.ndarray) -> np.ndarray:
         """Return the use after the last event at or before each place, int64[q]; 0 before the first."""
-        return np.concatenate([[0], self.used])[np.searchsorted(self.place, place, side="right")]
+        used = np.concatenate([[0], self.used])
+        last = int(place.max(initial=0))
+        if 8 * len(place) < last or place.min(initial=0) < 0:
+            return used[np.searchsorted(self.place, place, side="right")]
+        # With many questions, writing the answer for every place is quicker than searching each one.
+        known = int(np.searchsorted(self.place, last, side="right"))
+        return np.repeat(used[: known + 1], np.diff(self.place[:known], prepend=0, append=last + 1))[place]
 
 
 def histories(uses: Uses, events: Events) -> Iterator[History]:
@@ -138,16 +155,18 @@ class Question:
     """
 
     def __init__(self, resource: np.ndarray, place: np.ndarray) -> None:
+        resource = _narrow(resource)
+        self._order = np.argsort(resource, kind="stable").astype(np.uint32)
+        # Questions about an unknown resource, -1, are answered with those about the first; nobody reads them.
+        self._first = np.concatenate([[0], np.cumsum(np.bincount(np.maximum(resource, 0)))])
         self._place = place
-        self._order = np.argsort(_narrow(resource), kind="stable")
-        self._resource = resource[self._order]
         self.used = np.zeros(len(place), np.int64)
 
     def listen(self, history: History) -> None:
         """Answer the questions about this history's resource."""
-        first, last = np.searchsorted(self._resource, [history.resource, history.resource + 1])
-        asked = self._order[first:last]
-        self.used[asked] = history.used_at(self._place[asked])
+        if history.resource + 1 < len(self._first):
+            asked = self._order[self._first[history.resource] : self._first[history.resource + 1]]
+            self.used[asked] = history.used_at(self._place[asked])
 
 
 def simulated_time(
@@ -181,6 +200,10 @@ def simulated_time(
                 peak, most / limit[history.resource] if limit[history.resource] else np.inf * (most > 0)
             )
     return overbooked, float(peak)
+
+
+def _n_links(scenario: Any) -> int:
+    return len(scenario.network.link_ids)
 
 
 def _narrow(resource: np.ndarray) -> np.ndarray:

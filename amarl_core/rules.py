@@ -93,9 +93,7 @@ class Findings:
 def check_decisions(found: Findings, decisions: Decisions, scenario: Any) -> None:
     """Check rules request and cause."""
     d, rows = decisions, np.arange(len(decisions))
-    order = np.argsort(d.request_id, kind="stable")
-    repeated = np.zeros(len(d), bool)
-    repeated[order[1:]] = np.diff(d.request_id[order]) == 0
+    repeated = pd.Index(d.request_id).duplicated()
     found.check(
         "request",
         rows,
@@ -111,7 +109,7 @@ def check_decisions(found: Findings, decisions: Decisions, scenario: Any) -> Non
             (d.hosts.any(d.hosts.code < 0), lambda i: "hosts holds an id that is no node of the scenario"),
         ],
     )
-    cause = np.append(d.causes, None)[d.cause]
+    names = np.append(d.causes, None)
     known = np.append(np.isin(d.causes, CAUSES), False)[d.cause]
     contradicts = d.accepted != d.has_cause("accepted")
     found.check(
@@ -119,8 +117,8 @@ def check_decisions(found: Findings, decisions: Decisions, scenario: Any) -> Non
         rows,
         d.request_id,
         [
-            (~known, lambda i: f"cause is {cause[i]!r}; expected one of {', '.join(CAUSES)}"),
-            (contradicts, lambda i: f"accepted is {d.accepted[i]}, but the cause is {cause[i]}"),
+            (~known, lambda i: f"cause is {names[d.cause[i]]!r}; expected one of {', '.join(CAUSES)}"),
+            (contradicts, lambda i: f"accepted is {d.accepted[i]}, but the cause is {names[d.cause[i]]}"),
         ],
     )
 

@@ -6,7 +6,7 @@ scenario's identifiers, -1 where it is unknown. Nothing is judged yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -23,6 +23,9 @@ DECISION_COLUMNS = (
     *("request_id", "t_s", "hold_s", "service", "source", "destination", "demand_kbps", "accepted", "cause"),
     *("latency_ms", "budget_ms", "links", "hosts", "attempts", "snapshot_version", "commit_version"),
 )
+BLOCK = 2**15
+"""Requests in a block, see ``Decisions.blocks``."""
+
 LEDGER_COLUMNS = ("seq", "kind", "request_id", "t_s", "snapshot_version", "store_version", "resource")
 
 
@@ -46,6 +49,11 @@ class Lists(NamedTuple):
     def position(self) -> np.ndarray:
         """Place of each entry in its own list, int32[m]."""
         return (np.arange(len(self.code)) - np.repeat(self.start[:-1], self.length)).astype(np.int32)
+
+    def block(self, rows: slice) -> Lists:
+        """Return the lists of some consecutive requests."""
+        start = self.start[rows.start : rows.stop + 1]
+        return Lists(start - start[0], self.code[start[0] : start[-1]])
 
     def any(self, flagged: np.ndarray) -> np.ndarray:
         """Tell for each list whether one of its entries is flagged, bool[n]."""
@@ -82,14 +90,28 @@ class Decisions:
         """Tell which requests ended for one of these causes, bool[n]."""
         return np.isin(self.causes, names)[self.cause]
 
+    def blocks(self) -> Iterator[tuple[slice, Decisions]]:
+        """Cut the decisions into blocks that fit in the cache; each comes with the rows it holds."""
+        for first in range(0, max(len(self), 1), BLOCK):
+            rows = slice(first, min(first + BLOCK, len(self)))
+            part = {name: getattr(self, name)[rows] for name in _BY_ROW}
+            lists = {"links": self.links.block(rows), "hosts": self.hosts.block(rows)}
+            yield rows, Decisions(causes=self.causes, **part, **lists)
+
     def row_of(self, request_id: np.ndarray) -> np.ndarray:
-        """Find the row of each request, int64[k]; -1 where there is none."""
+        """Find the row of each request, int64[k]: -1 if there is none, the last if there are several."""
         if len(self) == 0:
             return np.full(len(request_id), -1)
-        order = np.argsort(self.request_id, kind="stable")
-        ids = self.request_id[order]
-        place = np.minimum(np.searchsorted(ids, request_id), len(ids) - 1)
-        return np.where(ids[place] == request_id, order[place], -1)
+        first, last = int(self.request_id.min()), int(self.request_id.max())
+        if last - first > 8 * len(self):  # too sparse for a table
+            order = np.argsort(self.request_id, kind="stable")
+            ids = self.request_id[order]
+            place = np.searchsorted(ids, request_id, side="right") - 1
+            return np.where((place >= 0) & (ids[place] == request_id), order[place], -1)
+        table = np.full(last - first + 2, -1)  # its last entry stands for every unknown request
+        table[self.request_id - first] = np.arange(len(self))
+        is_within = (request_id >= first) & (request_id <= last)
+        return table[np.where(is_within, request_id - first, -1)]
 
 
 @dataclass(frozen=True)
@@ -146,25 +168,27 @@ def read_ledger(frame: pd.DataFrame, decisions: Decisions, scenario: Any) -> Led
     """
     _check_columns(frame, LEDGER_COLUMNS, "ledger")
     seq = _numbers(frame, "seq", np.int64, "ledger")
-    place = np.arange(len(seq)) if (np.diff(seq) >= 0).all() else np.argsort(seq, kind="stable")
-    kind = _codes(frame["kind"], KINDS)[place]
-    request_id = _numbers(frame, "request_id", np.int64, "ledger")[place]
+    # A ledger in order, as it should be, is not copied.
+    order = slice(None) if (np.diff(seq) >= 0).all() else np.argsort(seq, kind="stable")
+    kind = _codes(frame["kind"], KINDS)[order]
+    request_id = _numbers(frame, "request_id", np.int64, "ledger")[order]
     return Ledger(
-        place=place,
-        seq=seq[place],
+        place=np.arange(len(seq))[order],
+        seq=seq[order],
         kind=kind,
         request_id=request_id,
         row=decisions.row_of(request_id),
-        t_s=_numbers(frame, "t_s", np.float64, "ledger")[place],
-        snapshot_version=_numbers(frame, "snapshot_version", np.int64, "ledger")[place],
-        store_version=_numbers(frame, "store_version", np.int64, "ledger")[place],
+        t_s=_numbers(frame, "t_s", np.float64, "ledger")[order],
+        snapshot_version=_numbers(frame, "snapshot_version", np.int64, "ledger")[order],
+        store_version=_numbers(frame, "store_version", np.int64, "ledger")[order],
         version=np.cumsum((kind == COMMIT) | (kind == RELEASE), dtype=np.int64),
-        resource=_codes(frame["resource"], (*scenario.network.link_ids, *scenario.network.node_ids))[place],
+        resource=_codes(frame["resource"], (*scenario.network.link_ids, *scenario.network.node_ids))[order],
     )
 
 
 _INTEGERS = ("request_id", "demand_kbps", "attempts", "snapshot_version", "commit_version")
 _FLOATS = ("t_s", "hold_s", "latency_ms", "budget_ms")
+_BY_ROW = (*_INTEGERS, *_FLOATS, "service", "source", "destination", "accepted", "cause")
 
 
 def _check_columns(frame: pd.DataFrame, columns: Sequence[str], record: str) -> None:

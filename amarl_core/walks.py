@@ -42,7 +42,13 @@ def check_routes(found: Findings, decisions: Decisions, scenario: Any, wanted: n
         scenario: The scenario.
         wanted: bool[n], requests whose route counted and whose identifiers are all known.
     """
-    d, network = decisions, scenario.network
+    for rows, block in decisions.blocks():
+        _check_block(found, block, scenario, wanted[rows], np.arange(rows.start, rows.stop))
+
+
+def _check_block(found: Findings, d: Decisions, scenario: Any, wanted: np.ndarray, rows: np.ndarray) -> None:
+    """Check the routes of a block of decisions, which stand at `rows` in the frame."""
+    network = scenario.network
     walks = walks_of(d, scenario)
     gap = _gaps(d, walks, network)
     last = walks.node[walks.start[1:] - 1]
@@ -58,7 +64,7 @@ def check_routes(found: Findings, decisions: Decisions, scenario: Any, wanted: n
     off_walk = d.hosts.any(position < 0)
     twice = revisits(walks, d, position, connected & in_chain & ~off_walk)
 
-    rows, names = np.arange(len(d)), network.node_ids
+    names = network.node_ids
     all_of = [
         ("route", d.links.any(gap), lambda i: _describe_gap(d, walks, network, gap, i)),
         (
