@@ -231,10 +231,10 @@ def _record(run: Run, place: RunFolder) -> None:
     """Write models, progress, timing and training records; mark the run."""
     for agent, model in zip(run.team.agents, run.models):
         save_model(model, run.folder / "model", agent, run.config, run.scenario)
-    place.save_frame("progress", run.progress)
-    place.save_json("timing", run.timing)
-    place.save_frame("decisions_train", run.simulation.decisions())
-    place.save_frame("ledger_train", run.simulation.ledger())
+    place.save_frame("progress.parquet", run.progress)
+    place.save_json("timing.json", run.timing)
+    place.save_frame("decisions_train.parquet", run.simulation.decisions())
+    place.save_frame("ledger_train.parquet", run.simulation.ledger())
     if run.status == "finished":
         place.finish()
     else:
@@ -248,7 +248,7 @@ def load_run(folder: str | Path, scenario) -> Run:
         RunError: an unfinished run, or a model that does not fit the scenario.
     """
     place = RunFolder(folder).require_finished()
-    config = make_config(**place.json("config"))
+    config = make_config(**place.json("config.json"))
     run = untrained(scenario, config)
     n_slots = run.nets.actor_3.shape[2]
     run.models = [load_model(Path(folder) / "model", agent, scenario, observation_size(run.world, n_slots), n_slots)
@@ -256,5 +256,5 @@ def load_run(folder: str | Path, scenario) -> Run:
     for a, model in enumerate(run.models):
         copy_weights(model, run.nets, a)
     run.folder, run.status = Path(folder), "finished"
-    run.progress, run.timing = place.frame("progress"), place.json("timing")
+    run.progress, run.timing = place.frame("progress.parquet"), place.json("timing.json")
     return run

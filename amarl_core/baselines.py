@@ -57,6 +57,16 @@ def baseline(name: str, *, mu: float = 100.0, reserve_above: float = 0.2, loose_
     return Baseline(name, Rule(criterion, int(name != "fixed_shortest"), float(share), float(loose_ms)), mu)
 
 
+TUNED = {"priced": dict(mu=1000.0), "reservation": dict(reserve_above=0.1),
+         "priced_reservation": dict(mu=100.0, reserve_above=0.4)}
+"""Settings with the best mean GoS on the training days of `python -m amarl_core.calibrate`."""
+
+
+def tuned(name: str) -> Baseline:
+    """Return a rule with the setting found on training days."""
+    return baseline(name, **TUNED.get(name, {}))
+
+
 @njit(**KERNEL)
 def _trace_back(world, work, search, request, label):
     """Write the route that ends in a label into the walk, and its latency on the snapshot."""

@@ -68,6 +68,13 @@ def play_trace(policy, trace, order: str = "arrival", attempts: int = EVAL_ATTEM
     return _played(simulation, play(simulation, order))
 
 
+def time_trace(run, trace, order: str, attempts: int, *, lag_s: float = EVAL_LAG_S,
+               window: int = EVAL_WINDOW) -> Clocked:
+    """Serve a trace as `play_trace` does, from first arrival to last departure; return only what it took."""
+    options = options_for(run.config, attempts=attempts, lag_s=lag_s, window=window)
+    return play(Simulation(run.scenario, run.world, trace, run.team, run.nets, options), order)
+
+
 def _played(simulation: Simulation, clocked: Clocked) -> Played:
     streams = np.concatenate([agent.stream for agent in simulation.agents])
     commits = max(int(streams["commits"].sum()), 1)

@@ -1,0 +1,249 @@
+"""The study of the paper, from training to `headline.json`: settings -> run folders -> records that notebooks read.
+
+Every heavy step runs in a fresh process (`python -m amarl_core.study <step> ...`), so that timings do not inherit
+another step's memory, and a step whose records are complete is loaded instead of repeated.
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from amarl_core.agents import load_run, train, training_trace
+from amarl_core.audit import audit
+from amarl_core.baselines import RULES, tuned
+from amarl_core.config import METHODS
+from amarl_core.errors import RunError
+from amarl_core.evaluation import Played, play_trace, time_trace
+from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, record_name, write_frame, write_json
+from amarl_core.scenario import load_scenario
+from amarl_core.stock import stock_rate
+
+log = logging.getLogger(__name__)
+
+PROJECT = Path(__file__).resolve().parent.parent
+VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("free", 3)}
+"""Commit order and attempts of each test; the headline is the first."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large a study is."""
+
+    scenario: str = "montreal"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    n_test_days: int = 10  # half of them weekdays
+    repeats: int = 7  # paired timings, in turn over the seeds
+    stock_steps: int = 20_000
+    choices: dict = field(default_factory=dict)  # of TrainConfig
+
+
+PROFILES = {
+    "full": Profile(),
+    "quick": Profile(seeds=(0,), n_test_days=2, choices=dict(days=4)),
+    "smoke": Profile(scenario="toy", seeds=(0,), n_test_days=2, repeats=2, stock_steps=512, choices=dict(days=2)),
+}
+
+
+def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT) -> Path:
+    """Do everything that is not done yet; return the study's folder.
+
+    Args:
+        profile: `full`, `quick` or `smoke`.
+        name: of the study's folder below `root`; the profile's by default.
+        root: where studies live.
+
+    Raises:
+        RunError: an unknown profile, another profile's study under this name, or a step that failed.
+    """
+    if profile not in PROFILES:
+        raise RunError(f"unknown profile {profile!r}; the valid ones are {', '.join(PROFILES)}")
+    plan, began = PROFILES[profile], time.time()
+    folder = Path(root) / (name or profile)
+    info = _begin(folder, profile, plan)
+    for seed in plan.seeds:
+        for method in METHODS:
+            if not RunFolder(folder / method / f"seed={seed}").is_finished:
+                _step("train", folder, f"--method={method}", f"--seed={seed}")
+    if not (folder / "duel.parquet").exists():
+        _step("duel", folder)
+    if not (folder / "stock.json").exists():
+        _step("stock", folder)
+    _together([("test", folder, f"--seed={seed}") for seed in plan.seeds
+               if not (folder / f"audits_seed={seed}.parquet").exists()]
+              + [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists()))
+    audits = [read_frame(path) for path in sorted(folder.glob("audits_seed=*.parquet"))]
+    write_frame(folder / "audits.parquet",
+                pd.concat([*audits, read_frame(folder / "baselines" / "audits.parquet")], ignore_index=True))
+    write_json(folder / "study.json", info | {"seconds": info.get("seconds", 0.0) + time.time() - began})
+    return folder
+
+
+def _begin(folder: Path, profile: str, plan: Profile) -> dict:
+    """Write or check study.json; return it."""
+    scenario = load_scenario(plan.scenario)
+    week, end = plan.n_test_days - plan.n_test_days // 2, plan.n_test_days // 2
+    days = [d for d in scenario.test_days if "weekend" not in d][:week] \
+        + [d for d in scenario.test_days if "weekend" in d][:end]
+    info = {"profile": profile, "study": folder.name, "seeds": list(plan.seeds), "test_days": days,
+            "scenario": plan.scenario, "digest": scenario.digest, "repeats": plan.repeats,
+            "stock_steps": plan.stock_steps, "choices": plan.choices,
+            "command": "make reproduce" + ("" if profile == "full" else f" PROFILE={profile}")}
+    if (folder / "study.json").exists():
+        known = read_json(folder / "study.json")
+        changed = [key for key in info if known.get(key) != info[key]]
+        if changed:
+            raise RunError(f"{folder} holds a study with other settings ({', '.join(changed)}); delete the folder "
+                           "or give another name with --study")
+        return known
+    info |= {"started": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds": 0.0}
+    write_json(folder / "study.json", info)
+    return info
+
+
+def _command(step: str, folder: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "amarl_core.study", step, str(folder), *options]
+
+
+def _step(step: str, folder: Path, *options: str) -> None:
+    """Run one step in a fresh process; its log lines go to ours."""
+    _together([(step, folder, *options)])
+
+
+def _together(steps: list[tuple], at_most: int = 2) -> None:
+    """Run steps in fresh processes, two at a time; the first failure ends the others and is raised."""
+    waiting, running = list(steps), []
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_most:
+                step = waiting.pop(0)
+                running.append((step, subprocess.Popen(_command(*step), cwd=PROJECT)))
+            time.sleep(0.1)
+            for step, process in list(running):
+                if process.poll() is not None:
+                    running.remove((step, process))
+                    if process.returncode != 0:
+                        raise RunError(f"step '{' '.join(map(str, step))}' failed with code {process.returncode}; "
+                                       "its message stands above; run the same command again to go on from here")
+    finally:
+        for _, process in running:
+            process.terminate()
+            process.wait()
+
+
+# ------------------------------------------------------------------------------------------------- the steps
+def train_step(folder: Path, info: dict, method: str, seed: int) -> None:
+    """Train one method with one seed."""
+    scenario = load_scenario(info["scenario"])
+    place = folder / method / f"seed={seed}"
+    log.info("training %s, seed %d", method, seed)
+    run = train(scenario, method, seed, folder=place, **info["choices"])
+    log.info("%s seed %d: %s in %.1f s, %.0fk steps/s", method, seed, run.status, run.timing["train_s"],
+             run.timing["steps_per_s"] / 1000)
+    if run.status != "finished":
+        raise RunError(f"{place}: the run was stopped; run the same command again to repeat it")
+
+
+def write_played(folder: Path, day: str, variant: str, played: Played) -> None:
+    """Write the records of a served day."""
+    write_frame(folder / record_name("decisions", day, variant), played.decisions)
+    write_frame(folder / record_name("ledger", day, variant), played.ledger)
+
+
+def test_step(folder: Path, info: dict, seed: int) -> None:
+    """Serve all held-out days with one seed's runs, and audit them and the training."""
+    scenario, rows = load_scenario(info["scenario"]), []
+    for method in METHODS:
+        run = load_run(folder / method / f"seed={seed}", scenario)
+        place = run.folder
+        report = audit(scenario, read_frame(place / "decisions_train.parquet"),
+                       read_frame(place / "ledger_train.parquet"), training_trace(scenario, run.config), order="free")
+        rows.append(dict(method=method, seed=seed, day="train", variant="train") | report.as_row())
+        for day in info["test_days"]:
+            trace = scenario.test_trace(day)
+            for variant, (order, attempts) in VARIANTS.items():
+                played = play_trace(run, trace, order, attempts)
+                write_played(place, day, variant, played)
+                report = audit(scenario, played.decisions, played.ledger, trace, order=order)
+                rows.append(dict(method=method, seed=seed, day=day, variant=variant) | report.as_row())
+            log.info("tested %s seed %d on %s: GoS %.2f %%, %d violations", method, seed, day,
+                     100 * read_frame(place / record_name("decisions", day), ["accepted"])["accepted"].mean(),
+                     sum(row["violations"] for row in rows[-len(VARIANTS):]))
+    write_frame(folder / f"audits_seed={seed}.parquet", pd.DataFrame(rows))
+
+
+def rules_step(folder: Path, info: dict) -> None:
+    """Serve all held-out days by every routing rule, and audit them."""
+    scenario, rows = load_scenario(info["scenario"]), []
+    for name in RULES:
+        place = folder / "baselines" / name
+        for day in info["test_days"]:
+            trace = scenario.test_trace(day)
+            played = play_trace(tuned(name), trace, scenario=scenario)
+            write_played(place, day, "arrival3", played)
+            report = audit(scenario, played.decisions, played.ledger, trace)
+            rows.append(dict(method=name, seed=0, day=day, variant="arrival3") | report.as_row())
+        log.info("served %d days by %s", len(info["test_days"]), name)
+    write_frame(folder / "baselines" / "audits.parquet", pd.DataFrame(rows))
+
+
+def duel_step(folder: Path, info: dict) -> None:
+    """Time SARL and AMARL in turn over all held-out days, back to back; the seeds take turns too."""
+    scenario = load_scenario(info["scenario"])
+    runs = {(method, seed): load_run(folder / method / f"seed={seed}", scenario)
+            for method in METHODS for seed in info["seeds"]}
+    traces = [scenario.test_trace(day) for day in info["test_days"]]
+    for run in runs.values():
+        for order in ("arrival", "free"):
+            time_trace(run, traces[0].head(2000), order, 3)  # compiles and warms up
+    rows = []
+    for order in ("arrival", "free"):
+        for repeat in range(info["repeats"]):
+            seed = info["seeds"][repeat % len(info["seeds"])]
+            for method in METHODS if repeat % 2 == 0 else METHODS[::-1]:
+                clocked = [time_trace(runs[method, seed], trace, order, 3) for trace in traces]
+                rows.append({"repeat": repeat, "method": method, "seed": seed, "order": order,
+                             "test_s": sum(c.wall_s for c in clocked), "cpu_s": sum(c.cpu_s for c in clocked)})
+            log.info("timed %s order, repeat %d: %s", order, repeat + 1,
+                     ", ".join(f"{row['method']} {row['test_s']:.2f} s" for row in rows[-2:]))
+    write_frame(folder / "duel.parquet", pd.DataFrame(rows))
+
+
+def stock_step(folder: Path, info: dict) -> None:
+    """Measure stock sb3-contrib's rate on the same requests."""
+    log.info("stock sb3-contrib MaskablePPO on RoutingEnv, %d steps", info["stock_steps"])
+    write_json(folder / "stock.json", stock_rate(load_scenario(info["scenario"]), info["stock_steps"]))
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Run one step of a study that `run_study` has begun."""
+    parser = argparse.ArgumentParser(description="One step of a study; `make reproduce` runs them all.")
+    parser.add_argument("step", choices=("train", "test", "rules", "duel", "stock"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--seed", type=int)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("amarl_core.audit").setLevel(logging.WARNING)
+    info = read_json(options.folder / "study.json")
+    try:
+        if options.step == "train":
+            train_step(options.folder, info, options.method, options.seed)
+        elif options.step == "test":
+            test_step(options.folder, info, options.seed)
+        else:
+            {"rules": rules_step, "duel": duel_step, "stock": stock_step}[options.step](options.folder, info)
+    except RunError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
