@@ -90,6 +90,7 @@ class AuditReport:
         """Return the columns of a study's table of audits."""
         return {
             "requests": self.requests,
+            "admissions": self.admissions,
             "violations": self.n_violations,
             "overbooked": self.overbooked,
             "peak": self.peak,
