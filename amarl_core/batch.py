@@ -30,8 +30,6 @@ from amarl_core.runs import usable_cores
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 REPORTS = ROOT / "reports"
-# A kernel that listens on files instead of ports cannot be reached from elsewhere.
-LOCAL_SOCKETS = Config({} if sys.platform == "win32" else {"KernelManager": {"transport": "ipc"}})
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
                 parameters=job.parameters,
                 cwd=str(ROOT),
                 kernel_name="python3",
-                config=LOCAL_SOCKETS,
+                config=_private_kernel(folder),
                 progress_bar=False,
                 log_output=False,
             )
@@ -169,6 +167,13 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
         result = export_page(executed, page, command_of(job), job.title_suffix)
     (reports / f"{page.stem}.failed.ipynb").unlink(missing_ok=True)
     return result, time.perf_counter() - begun
+
+
+def _private_kernel(folder: str) -> Config:
+    """Let a kernel listen on files in a folder of its own: ports could be reached, and taken, by others."""
+    if sys.platform == "win32":
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "ip": str(Path(folder) / "kernel")}})
 
 
 def command_of(job: Job) -> str:
@@ -238,7 +243,7 @@ def figures(study_name: str, folder: Path) -> list[Path]:
     written = []
     pictures = {"figure_2": figure_2(evidence.arrival3), "figure_3": failure_causes(evidence.arrival3)}
     for name, picture in pictures.items():
-        picture.save(folder / f"{name}.png", "png")
+        picture.save(folder / f"{name}.png")
         written.append(folder / f"{name}.png")
     table = headline_table(evidence)
     write_text(folder / "headline.md", f"{table.markdown()}\n{table.caption}\n")

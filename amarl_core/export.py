@@ -20,7 +20,6 @@ from nbformat import NotebookNode
 
 from amarl_core.colophon import study_colophon
 from amarl_core.failure_plots import failure_causes
-from amarl_core.look import clock
 from amarl_core.paper import REFERENCE, gather, headline_table
 from amarl_core.plots import figure_2
 from amarl_core.records import load_study
@@ -86,9 +85,7 @@ def export_page(notebook_path: Path, page_path: Path, command: str, title_suffix
     title, question = describe(notebook)
     title += title_suffix
     notebook.cells = [cell for cell in notebook.cells if DROPPED_TAG not in cell.metadata.get("tags", [])]
-    notebook.cells[0].source = re.sub(
-        r"^# .+$", lambda _: f"# {title}", notebook.cells[0].source, flags=re.MULTILINE
-    )
+    notebook.cells[0].source = f"# {title}\n\n**Question.** {question}"
     exporter = HTMLExporter(
         template_name="offline", extra_template_basedirs=[str(TEMPLATES)], exclude_anchor_links=True
     )
@@ -151,7 +148,7 @@ def write_index(study_name: str, pages: Sequence[Page], reports: Path, command: 
         pictures=[figure_2(evidence.arrival3), failure_causes(evidence.arrival3)],
         pages=pages,
         study=study,
-        duration=clock(study.info["seconds"]),
+        minutes=f"{study.info['seconds'] / 60:.1f}",
         audited=len(evidence.audits),
         colophon=study_colophon(study),
         css=_style(),

@@ -12,11 +12,12 @@ from amarl_core.look import (
     Answer,
     Picture,
     Table,
+    drawing,
     finish,
+    legend_below,
     method_name,
     new_figure,
     service_name,
-    themed,
 )
 from amarl_core.plots import HOURS, sample_size
 from amarl_core.records import METHODS, gos
@@ -43,7 +44,7 @@ def failure_shares(outcomes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-@themed
+@drawing
 def failure_causes(outcomes: pd.DataFrame, label: str = "Figure 3") -> Picture:
     """The paper's Figure 3: causes of failure by service and method, in requests a day and in percent.
 
@@ -61,14 +62,14 @@ def failure_causes(outcomes: pd.DataFrame, label: str = "Figure 3") -> Picture:
     totals = shares.groupby(["service", "method"])["share"].sum().groupby("service").mean()
     services = sorted(outcomes["service"].unique(), key=lambda s: -totals.get(s, 0))
     figure, panels = new_figure(columns=2, height_in=1.2 + 0.44 * len(services), share_y=True)
-    for axes, column, label in zip(
+    for axes, column, axis_label in zip(
         panels,
         ("per_day", "share"),
         ("failed requests a day", "failed, % of the service's requests"),
         strict=True,
     ):
         _draw_causes(axes, shares, services, column)
-        axes.set(xlabel=label, xlim=(0, None))
+        axes.set(xlabel=axis_label, xlim=(0, None))
         axes.grid(axis="y", visible=False)
     panels[0].set(
         yticks=range(len(services)),
@@ -81,15 +82,7 @@ def failure_causes(outcomes: pd.DataFrame, label: str = "Figure 3") -> Picture:
             axes.axhspan(
                 services.index(worst) - 0.48, services.index(worst) + 0.48, color="#f7f0e3", zorder=0
             )
-    handles = {handle.get_label(): handle for axes in panels for handle in axes.containers}
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=4,
-        columnspacing=1.2,
-        handlelength=1.2,
-    )
+    legend_below(figure, panels[0])
     caption = (
         f"{label}. Causes of failure by service: the upper bar of each pair is SARL, the lower AMARL. "
         f"{sample_size(outcomes)}, means over both; shaded: the service with the largest share of dead ends."
@@ -151,7 +144,7 @@ def failure_finding(outcomes: pd.DataFrame) -> str:
     )
 
 
-@themed
+@drawing
 def failures_by_hour(outcomes: pd.DataFrame) -> Picture:
     """Draw the share of requests that fail in each hour by cause, SARL and AMARL side by side."""
     figure, panels = new_figure(columns=2, height_in=3.0, share_y=True)
@@ -171,13 +164,7 @@ def failures_by_hour(outcomes: pd.DataFrame) -> Picture:
         axes.set(title=method_name(method), xlabel="hour of the day", xticks=range(0, 24, 3))
         axes.grid(axis="x", visible=False)
     panels[0].set_ylabel("failed requests (%)")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        columnspacing=1.2,
-        handlelength=1.2,
-    )
+    legend_below(figure, panels[0])
     all_failed = (
         failed[failed["method"] == "amarl"].groupby("hour")["requests"].sum().reindex(HOURS, fill_value=0)
     )
@@ -191,7 +178,7 @@ def failures_by_hour(outcomes: pd.DataFrame) -> Picture:
     )
 
 
-@themed
+@drawing
 def conflicts_by_resource(aborts_by_attempts: dict[int, pd.DataFrame], top: int = 8) -> Picture:
     """Draw the aborted commits of AMARL by the link or pool that had no room.
 

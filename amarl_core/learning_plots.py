@@ -11,12 +11,13 @@ from amarl_core.look import (
     Answer,
     Picture,
     Table,
+    drawing,
     finish,
+    legend_below,
     listing,
     method_name,
     new_figure,
     service_name,
-    themed,
 )
 from amarl_core.records import window_gos
 
@@ -39,7 +40,7 @@ def _draw_agents(axes: Axes, progress: pd.DataFrame, column: str, scale: float =
     axes.set(xlabel="wall-clock (s)", xlim=(0, None))
 
 
-@themed
+@drawing
 def gos_per_agent(progress: pd.DataFrame) -> Picture:
     """Draw each agent's recent grade of service during training, and that of all of them together.
 
@@ -53,7 +54,7 @@ def gos_per_agent(progress: pd.DataFrame) -> Picture:
     if len(agents) > 1 and len(together):
         axes.plot(together["wall_s"], together["gos"], color="black", linewidth=2, label="all requests")
     axes.set_ylabel("grade of service (%)")
-    figure.legend(loc="outside lower center", ncols=4, columnspacing=1.2)
+    legend_below(figure, axes, 4)
     if together.empty:
         finding = "Too short to show a curve"
     else:
@@ -67,7 +68,7 @@ def gos_per_agent(progress: pd.DataFrame) -> Picture:
     return finish(figure, finding, caption)
 
 
-@themed
+@drawing
 def learning_signals(progress: pd.DataFrame) -> Picture:
     """Draw mean reward of a request, entropy of the policy, and KL divergence of each update."""
     figure, panels = new_figure(columns=3, height_in=2.9)
@@ -79,9 +80,7 @@ def learning_signals(progress: pd.DataFrame) -> Picture:
     ):
         _draw_agents(axes, progress, column)
         axes.set_title(title)
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2
-    )
+    legend_below(figure, panels[0])
     entropy = progress.groupby("agent", observed=True)["entropy"]
     finding = (
         f"Entropy goes from {entropy.first().mean():.2f} to {entropy.last().mean():.2f} nat; "
@@ -92,7 +91,7 @@ def learning_signals(progress: pd.DataFrame) -> Picture:
     )
 
 
-@themed
+@drawing
 def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     """Draw the share of requests lost to a conflict, and how old snapshots were at commit."""
     figure, panels = new_figure(columns=2, height_in=2.9)
@@ -105,9 +104,7 @@ def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     _draw_agents(panels[1], rows, "staleness")
     panels[0].set_ylabel("aborts (% of requests)")
     panels[1].set_ylabel("staleness (versions)")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.2
-    )
+    legend_below(figure, panels[0])
     share = 100 * new["conflicts"].sum() / max(1, new["requests"].sum())
     finding = (
         f"{share:.2f} % of requests met a conflict; a commit was {rows['staleness'].mean():.1f} versions late"
@@ -118,7 +115,7 @@ def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     return finish(figure, finding, caption)
 
 
-@themed
+@drawing
 def time_shares(timing: dict) -> Picture:
     """Draw how each agent's thread spent the training: rollout, update, waiting.
 
@@ -136,7 +133,7 @@ def time_shares(timing: dict) -> Picture:
     axes.set(xlabel="share of the training wall-clock (%)", xlim=(0, max(100.0, left.max())))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure, axes, 3)
     busiest = timing["by_agent"][agents[0]]
     busy = 100 * (busiest["rollout_s"] + busiest["update_s"]) / timing["train_s"]
     finding = (

@@ -12,14 +12,19 @@ import base64
 import html
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+P = ParamSpec("P")
 
 # Blue and ochre differ in hue and in lightness, so they hold for colour-blind readers and in grey print.
 METHOD_COLORS = {"sarl": "#c98a12", "amarl": "#0b5c8a"}
@@ -78,8 +83,24 @@ THEME = {
     "lines.linewidth": 1.7,
     "svg.hashsalt": "amarl",
 }
-WIDTH_IN = 7.4
-themed = matplotlib.rc_context(THEME)  # decorates the functions that draw
+WIDE_IN, NARROW_IN = 7.4, 4.5
+_is_narrow: ContextVar[bool] = ContextVar("is_narrow", default=False)
+
+
+def drawing(draw: Callable[P, Picture]) -> Callable[P, Picture]:
+    """Decorate a function that draws: in the workbook's theme, and once more for a narrow screen."""
+
+    @wraps(draw)
+    def draw_both(*args: P.args, **kwargs: P.kwargs) -> Picture:
+        with matplotlib.rc_context(THEME):
+            picture = draw(*args, **kwargs)
+            token = _is_narrow.set(True)
+            try:
+                return replace(picture, narrow=draw(*args, **kwargs).figure)
+            finally:
+                _is_narrow.reset(token)
+
+    return draw_both
 
 
 def service_name(service: str) -> str:
@@ -100,44 +121,63 @@ class Picture:
         figure: the drawing, whose title states the finding.
         caption: one line: what is drawn, how many seeds and days, what the band is.
         alt: the finding and the main numbers, for those who cannot see the figure.
+        narrow: the same drawing for a phone, its panels below each other.
     """
 
     figure: Figure
     caption: str
     alt: str
+    narrow: Figure | None = None
 
-    def svg(self) -> bytes:
-        """Draw as SVG, letters as outlines, so that it looks the same everywhere."""
-        buffer = io.BytesIO()
-        self.save(buffer, "svg")
-        return buffer.getvalue()
-
-    @themed
-    def save(self, place: Path | io.BytesIO, kind: str = "svg") -> None:
-        """Write the drawing as "svg" or "png"; the same figure gives the same bytes."""
-        self.figure.savefig(place, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    def save(self, path: Path) -> None:
+        """Write the drawing as .svg or .png, as the suffix says; the same figure gives the same bytes."""
+        path.write_bytes(render(self.figure, path.suffix[1:]))
 
     def _repr_html_(self) -> str:
-        data = base64.b64encode(self.svg()).decode()
+        source = f'<source media="(max-width: 620px)" srcset="{_data(self.narrow)}">' if self.narrow else ""
         return (
-            f'<figure class="picture"><div class="scroll"><img src="data:image/svg+xml;base64,{data}" '
-            f'alt="{html.escape(self.alt, quote=True)}"></div>'
+            f'<figure class="picture"><picture>{source}<img src="{_data(self.figure)}" '
+            f'alt="{html.escape(self.alt, quote=True)}"></picture>'
             f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
         )
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """Render a figure as "svg" (letters as outlines, so that it looks the same everywhere) or "png"."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(THEME):
+        figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
+
+
+def _data(figure: Figure) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(render(figure, 'svg')).decode()}"
 
 
 def new_figure(
     columns: int = 1, height_in: float = 3.0, share_y: bool = False, widths: Sequence[float] | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of the workbook's width with some panels side by side."""
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False, sharey=share_y, width_ratios=widths)[0]
-    return figure, list(axes)
+    """Make a figure of the workbook's width with some panels side by side, or below each other if narrow."""
+    if _is_narrow.get():
+        figure = Figure(figsize=(NARROW_IN, height_in * (1 + 0.8 * (columns - 1))), layout="constrained")
+        return figure, list(figure.subplots(columns, 1, squeeze=False, sharey=share_y)[:, 0])
+    figure = Figure(figsize=(WIDE_IN, height_in), layout="constrained")
+    return figure, list(figure.subplots(1, columns, squeeze=False, sharey=share_y, width_ratios=widths)[0])
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """Set the legend of some axes below the whole figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(columns, 2) if _is_narrow.get() else columns
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.4
+    )
 
 
 def finish(figure: Figure, finding: str, caption: str, alt: str = "") -> Picture:
     """Set the finding as the title, flush left, and join caption and alternative text to the figure."""
-    figure.suptitle(textwrap.fill(finding, 78), x=0.008, ha="left", fontweight="bold", color="#222222")
+    title = textwrap.fill(finding, 46 if _is_narrow.get() else 78)
+    figure.suptitle(title, x=0.008, ha="left", fontweight="bold", color="#222222")
     return Picture(figure, caption, f"{finding}. {alt or caption}")
 
 
@@ -187,7 +227,7 @@ def with_interval(mean: float, low: float, high: float, digits: int = 2) -> str:
 
 def clock(seconds: float) -> str:
     """Write seconds as h:mm:ss, or as seconds when short."""
-    if seconds < 600:
+    if seconds < 120:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
@@ -206,4 +246,4 @@ class Answer:
     text: str
 
     def _repr_html_(self) -> str:
-        return f'<div class="answer"><p>{html.escape(self.text)}</p></div>'
+        return f'<div class="answer"><p><strong>Answer.</strong> {html.escape(self.text)}</p></div>'

@@ -132,16 +132,16 @@ def table_1(evidence: Evidence) -> Table:
         [
             "AMARL against SARL, paper",
             f"{PAPER_GOS['amarl'] - PAPER_GOS['sarl']:+.2f} points",
-            f"x {PAPER_TRAIN_S['amarl'] / PAPER_TRAIN_S['sarl']:.2f}",
-            f"x {PAPER_TEST_S['amarl'] / PAPER_TEST_S['sarl']:.2f}",
+            f"× {PAPER_TRAIN_S['amarl'] / PAPER_TRAIN_S['sarl']:.2f}",
+            f"× {PAPER_TEST_S['amarl'] / PAPER_TEST_S['sarl']:.2f}",
         ]
     )
     rows.append(
         [
             "AMARL against SARL, ours",
             f"{_interval_text(evidence.gos_difference(), sign=True)} points",
-            f"x {_interval_text(evidence.train_ratio())}",
-            f"x {_interval_text(evidence.test_ratio())}",
+            f"× {_interval_text(evidence.train_ratio())}",
+            f"× {_interval_text(evidence.test_ratio())}",
         ]
     )
     n_repeats = evidence.duel["repeat"].nunique()
@@ -178,10 +178,10 @@ def headline_table(evidence: Evidence) -> Table:
             "AMARL against SARL",
             f"{_interval_text(evidence.gos_difference(), sign=True)}",
             f"{PAPER_GOS['amarl'] - PAPER_GOS['sarl']:+.2f}",
-            f"x {np.median(evidence.train_ratio()):.2f}",
-            f"x {PAPER_TRAIN_S['amarl'] / PAPER_TRAIN_S['sarl']:.2f}",
-            f"x {np.median(evidence.test_ratio()):.2f}",
-            f"x {PAPER_TEST_S['amarl'] / PAPER_TEST_S['sarl']:.2f}",
+            f"× {np.median(evidence.train_ratio()):.2f}",
+            f"× {PAPER_TRAIN_S['amarl'] / PAPER_TRAIN_S['sarl']:.2f}",
+            f"× {np.median(evidence.test_ratio()):.2f}",
+            f"× {PAPER_TEST_S['amarl'] / PAPER_TEST_S['sarl']:.2f}",
         ]
     )
     for rule in reversed(evidence.rules()):

@@ -17,11 +17,12 @@ from amarl_core.look import (
     METHOD_MARKERS,
     REFERENCE_COLORS,
     Picture,
+    drawing,
     finish,
+    legend_below,
     method_name,
     new_figure,
     service_name,
-    themed,
 )
 from amarl_core.records import METHODS, gos, gos_by_day, window_gos
 from amarl_core.stats import bootstrap_ci
@@ -32,7 +33,7 @@ HOURS = np.arange(24)
 def sample_size(frame: pd.DataFrame) -> str:
     """Say how many seeds and held-out days a frame holds."""
     seeds, days = frame["seed"].nunique(), frame["day"].nunique()
-    return f"n = {seeds} seed{'s' * (seeds != 1)} x {days} held-out day{'s' * (days != 1)}"
+    return f"n = {seeds} seed{'s' * (seeds != 1)} × {days} held-out day{'s' * (days != 1)}"
 
 
 def interval(matrix: np.ndarray) -> tuple[float, float, float]:
@@ -54,14 +55,14 @@ def intervals_by(outcomes: pd.DataFrame, method: str, by: str, values: Sequence)
 
 
 # ------------------------------------------------------------------------------- Figure 2
-@themed
+@drawing
 def gos_by_hour(outcomes: pd.DataFrame, baselines: pd.DataFrame | None = None) -> Picture:
     """Draw the grade of service by hour of the day, with classical rules for reference."""
     figure, (axes,) = new_figure(height_in=3.2)
     lowest = _draw_hours(axes, outcomes)
     if baselines is not None and len(baselines):
         _draw_rules(axes, baselines)
-    axes.legend(loc="lower left", ncols=2)
+    legend_below(figure, axes)
     caption = (
         f"Accepted over offered requests in each hour. {sample_size(outcomes)}; band: 95 % bootstrap "
         "interval over seeds "
@@ -116,7 +117,7 @@ def _when_lowest(lowest: dict[str, tuple[int, float]]) -> str:
     return f"lowest at {hour_sarl} h (SARL, {gos_sarl:.1f} %) and {hour_amarl} h (AMARL, {gos_amarl:.1f} %)"
 
 
-@themed
+@drawing
 def gos_by_service(outcomes: pd.DataFrame) -> Picture:
     """Draw the grade of service of each service, lowest at the top."""
     figure, (axes,) = new_figure(height_in=3.0)
@@ -161,7 +162,7 @@ def _draw_services(axes: Axes, outcomes: pd.DataFrame) -> tuple[list[str], dict[
     return services, means
 
 
-@themed
+@drawing
 def gos_over_training(progress: pd.DataFrame, timing: pd.DataFrame) -> Picture:
     """Draw the grade of service during training against wall-clock, each seed a line."""
     figure, (axes,) = new_figure(height_in=3.2)
@@ -201,7 +202,7 @@ def gos_over_training(progress: pd.DataFrame, timing: pd.DataFrame) -> Picture:
     return finish(figure, finding, caption)
 
 
-@themed
+@drawing
 def latency_against_budget(latency: pd.DataFrame) -> Picture:
     """Draw mean and 95th percentile latency of accepted requests as a share of each service's budget."""
     figure, (axes,) = new_figure(height_in=3.1)
@@ -239,12 +240,12 @@ def latency_against_budget(latency: pd.DataFrame) -> Picture:
     axes.set(
         yticks=range(len(names)),
         yticklabels=names,
-        xlabel="end-to-end latency, % of the service's budget",
+        xlabel="latency, % of the budget",
         xlim=(0, max(106, 105 * share.max())),
         ylim=(len(names) - 0.5, -0.9),
     )
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower center", ncols=4, columnspacing=1.2, handletextpad=0.3)
+    legend_below(figure, axes, 4)
     tightest = share.index[0]
     p95, budget = table.loc[tightest, "p95_ms"].max(), table.loc[tightest, "budget_ms"].iloc[0]
     over = int((share > 1).sum())
@@ -264,7 +265,7 @@ def latency_against_budget(latency: pd.DataFrame) -> Picture:
     return finish(figure, finding, caption, alt)
 
 
-@themed
+@drawing
 def figure_2(outcomes: pd.DataFrame) -> Picture:
     """The paper's Figure 2 in one picture: grade of service by hour and by service."""
     figure, (left, right) = new_figure(columns=2, height_in=3.0, widths=(1.35, 1))
