@@ -1,8 +1,8 @@
 """Statistics of a study, as pure functions: grade of service, latency, causes, intervals over seeds and days.
 
 Two kinds of input. A *decisions* frame has one row a request, of any number of days, as ``evaluate`` returns
-it. A *matrix* has one value for each seed and held-out day, ``(n_seeds, n_days)``. Grades of service are shares
-from 0 to 1. Where nothing was offered or accepted a figure is NaN.
+it. A *matrix* has one value for each seed and held-out day, ``(n_seeds, n_days)``. Grades of service are
+shares from 0 to 1. Where nothing was offered or accepted a figure is NaN.
 """
 
 from __future__ import annotations

@@ -5,7 +5,10 @@ Runs are made here by a small simulator in plain Python, which shares no code wi
 
 import heapq
 import random
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amarl_core import rules
+from amarl_core import rules, transcript
 from amarl_core.audit import audit
 from amarl_core.errors import AuditError
 from amarl_core.scenario import load_scenario
@@ -337,6 +340,31 @@ def test_lists_may_be_python_numpy_or_arrow():
 def test_decisions_may_come_in_any_order():
     decisions, ledger = ARRIVAL
     audit(WORLD, decisions.sample(frac=1, random_state=3), ledger, TRACE).raise_if_violated()
+
+
+def test_request_ids_may_be_far_apart():
+    decisions, ledger = copies(ARRIVAL)
+    for frame in (decisions, ledger):
+        frame["request_id"] = frame["request_id"] * 10**9
+    audit(WORLD, decisions, ledger).raise_if_violated()
+    ledger.loc[40, "request_id"] += 1
+    assert "sequence" in audit(WORLD, decisions, ledger).count
+
+
+@pytest.mark.parametrize("corrupt", ["corrupt_link", "walk_in_a_circle", "corrupt_latency"])
+def test_blocks_do_not_change_what_is_found(corrupt, monkeypatch):
+    decisions, ledger = copies(ARRIVAL)
+    globals()[corrupt](decisions, ledger)
+    whole = audit(WORLD, decisions, ledger, TRACE)
+    monkeypatch.setattr(transcript, "BLOCK", 7)
+    parts = audit(WORLD, decisions, ledger, TRACE)
+    assert parts.count == whole.count and parts.peak == whole.peak
+    pd.testing.assert_frame_equal(parts.violations, whole.violations)
+
+
+def test_the_audit_uses_none_of_the_compiled_code():
+    code = "import sys, amarl_core.audit; sys.exit(bool({'numba', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(rules.__file__).parents[1]).returncode == 0
 
 
 def test_an_empty_run_passes():
