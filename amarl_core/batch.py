@@ -161,8 +161,8 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
             reports.mkdir(parents=True, exist_ok=True)
             kept.write_bytes(executed.read_bytes())
             raise RunError(
-                f"{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue} "
-                f"(the notebook with its traceback: {kept})"
+                f"{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue} (the "
+                f"notebook with its traceback: {kept})"
             ) from None
         result = export_page(executed, page, command_of(job), job.title_suffix)
     (reports / f"{page.stem}.failed.ipynb").unlink(missing_ok=True)
@@ -208,14 +208,16 @@ def say(line: str) -> None:
 # ------------------------------------------------------------------------------------------------ commands
 def reproduce(profile: str, study: str, reports: Path) -> None:
     """Train, test and audit everything (finished runs are loaded), then make all pages and the index."""
+    from amarl_core.headline import write_headline
     from amarl_core.study import PROFILES, run_study
 
     if profile not in PROFILES:
         raise RunError(f"there is no profile {profile!r}; expected one of {', '.join(PROFILES)}")
     begun = time.perf_counter()
     say(f"Study {study!r}, profile {profile}: training, tests and audit")
-    run_study(profile, study)
+    folder = run_study(profile, study)
     say(f"Study done in {time.perf_counter() - begun:.0f} s; pages")
+    write_headline(folder, reports)
     index = pages(study, reports, f"make reproduce{'' if profile == 'full' else f' PROFILE={profile}'}")
     say(f"Done in {time.perf_counter() - begun:.0f} s. Open {os.path.relpath(index)}")
 

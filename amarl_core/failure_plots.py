@@ -85,7 +85,8 @@ def failure_causes(outcomes: pd.DataFrame, label: str = "Figure 3") -> Picture:
     legend_below(figure, panels[0])
     caption = (
         f"{label}. Causes of failure by service: the upper bar of each pair is SARL, the lower AMARL. "
-        f"{sample_size(outcomes)}, means over both; shaded: the service with the largest share of dead ends."
+        f"{sample_size(outcomes)}, means over both; shaded: the service with the largest share of dead "
+        "ends."
     )
     alt = "; ".join(
         f"{service_name(s)}: dead ends SARL {dead.loc[s].get('sarl', 0):.2f} %, AMARL "
@@ -139,8 +140,8 @@ def failure_finding(outcomes: pd.DataFrame) -> str:
         return "No AMARL request ended in a dead end"
     worst = str(by_service.idxmax())
     return (
-        f"{of_all:.0f} % of AMARL's failures are dead ends; {service_name(worst)} has most for its traffic: "
-        f"{by_service[worst]:.1f} % of its requests"
+        f"{of_all:.0f} % of AMARL's failures are dead ends; {service_name(worst)} has most for its "
+        f"traffic: {by_service[worst]:.1f} % of its requests"
     )
 
 
@@ -208,8 +209,8 @@ def conflicts_by_resource(aborts_by_attempts: dict[int, pd.DataFrame], top: int 
             )
     n = sample_size(next(iter(aborts_by_attempts.values())))
     caption = (
-        f"Commits that found no room, by the first resource that was full (AMARL). {n}, means over "
-        f"both; up to {top} shown."
+        f"Commits that found no room, by the first resource that was full (AMARL). {n}, means over both; "
+        f"up to {top} shown."
     )
     return finish(figure, finding, caption)
 
@@ -254,7 +255,6 @@ def failure_answer(outcomes: pd.DataFrame) -> Answer:
     conflicts = 100 * ours[ours.index.str.startswith("conflict")].sum() / ours.sum()
     return Answer(
         f"{failed['amarl']:.2f} % of requests fail with AMARL and {failed['sarl']:.2f} % with SARL. "
-        f"{failure_finding(outcomes)}. "
-        f"The most frequent cause is {CAUSE_NAMES[ours.index[0]]} ({100 * ours.iloc[0] / ours.sum():.0f} %); "
-        f"conflicts between agents make up {conflicts:.1f} %."
+        f"{failure_finding(outcomes)}. The most frequent cause is {CAUSE_NAMES[ours.index[0]]} "
+        f"({100 * ours.iloc[0] / ours.sum():.0f} %); conflicts between agents make up {conflicts:.1f} %."
     )

@@ -83,8 +83,8 @@ def learning_signals(progress: pd.DataFrame) -> Picture:
     legend_below(figure, panels[0])
     entropy = progress.groupby("agent", observed=True)["entropy"]
     finding = (
-        f"Entropy goes from {entropy.first().mean():.2f} to {entropy.last().mean():.2f} nat; "
-        f"the median update moves the policy by {progress['kl'].median():.4f} nat"
+        f"Entropy goes from {entropy.first().mean():.2f} to {entropy.last().mean():.2f} nat; the median "
+        f"update moves the policy by {progress['kl'].median():.4f} nat"
     )
     return finish(
         figure, finding, "Means of each rollout (reward) and update (entropy, KL). n = 1 seed, no band."
@@ -171,7 +171,6 @@ def learning_answer(progress: pd.DataFrame, timing: dict) -> Answer:
     parts = [f"{100 * seconds / total:.0f} % {phase}" for phase, seconds in phases.items()]
     return Answer(
         f"{len(agents)} agent{'s' * (len(agents) != 1)} took {timing['env_steps']:,} steps in "
-        f"{timing['train_s']:.1f} s "
-        f"({timing['steps_per_s']:,.0f} steps/s, {timing['updates']:,} updates){level}. "
-        f"Their time: {listing(parts)}."
+        f"{timing['train_s']:.1f} s ({timing['steps_per_s']:,.0f} steps/s, {timing['updates']:,} "
+        f"updates){level}. Their time: {listing(parts)}."
     )

@@ -65,8 +65,7 @@ def gos_by_hour(outcomes: pd.DataFrame, baselines: pd.DataFrame | None = None) -
     legend_below(figure, axes)
     caption = (
         f"Accepted over offered requests in each hour. {sample_size(outcomes)}; band: 95 % bootstrap "
-        "interval over seeds "
-        f"and days; dashed: classical rules on the same days."
+        "interval over seeds and days; dashed: classical rules on the same days."
     )
     return finish(figure, f"{_difference(outcomes)}; {_when_lowest(lowest)}", caption)
 
@@ -133,8 +132,8 @@ def gos_by_service(outcomes: pd.DataFrame) -> Picture:
         for s, a, b in zip(services, means["sarl"], means["amarl"], strict=True)
     )
     caption = (
-        f"Accepted over offered requests by service. {sample_size(outcomes)}; whiskers: 95 % "
-        "bootstrap interval."
+        f"Accepted over offered requests by service. {sample_size(outcomes)}; whiskers: 95 % bootstrap "
+        "interval."
     )
     return finish(figure, finding, caption, alt)
 
@@ -195,9 +194,9 @@ def gos_over_training(progress: pd.DataFrame, timing: pd.DataFrame) -> Picture:
     )
     seeds = len(train_s)
     caption = (
-        "Sampled actions on training days, one attempt; accepted over offered requests in a moving window "
-        "of 8 % of the "
-        f"run. n = {seeds} seed{'s' * (seeds != 1)}, a line each; the marker is the end of training."
+        "Sampled actions on training days, one attempt; accepted over offered requests in a moving "
+        f"window of 8 % of the run. n = {seeds} seed{'s' * (seeds != 1)}, a line each; the marker is the "
+        "end of training."
     )
     return finish(figure, finding, caption)
 
@@ -278,7 +277,6 @@ def figure_2(outcomes: pd.DataFrame) -> Picture:
     )
     caption = (
         f"Figure 2. Grade of service by hour and by service. {sample_size(outcomes)}; band and whiskers: "
-        "95 % bootstrap "
-        f"interval over seeds and days."
+        "95 % bootstrap interval over seeds and days."
     )
     return finish(figure, f"{_difference(outcomes)}; {_when_lowest(lowest)}", caption, alt)

@@ -74,16 +74,16 @@ def load_study(name: str | Path, smoke: bool = False) -> Study:
     if not (folder / "study.json").is_file():
         known = sorted(p.parent.name for p in RUNS_FOLDER.glob("*/study.json"))
         raise RunError(
-            f"there is no study {str(name)!r} (no {folder / 'study.json'}); "
-            f"known: {', '.join(known) or 'none'}; `make reproduce` creates one"
+            f"there is no study {str(name)!r} (no {folder / 'study.json'}); known: "
+            f"{', '.join(known) or 'none'}; `make reproduce` creates one"
         )
     info = read_json(folder / "study.json")
     finished = [_finished_seeds(folder / method) for method in METHODS]
     seeds = sorted(set.intersection(*finished))
     if not seeds:
         raise RunError(
-            f"study {folder.name!r} has no seed that both {' and '.join(METHODS)} have finished; "
-            f"run `make reproduce` again"
+            f"study {folder.name!r} has no seed that both {' and '.join(METHODS)} have finished; run "
+            "`make reproduce` again"
         )
     days = info["test_days"]
     if smoke:
@@ -187,6 +187,13 @@ def load_aborts(study: Study, variant: str = "arrival3") -> pd.DataFrame:
             .assign(method=method, seed=seed, day=day, offered=offered)
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def conflict_rate(study: Study, variant: str = "arrival3") -> dict[str, float]:
+    """Aborted commits over offered requests, by method."""
+    aborts = load_aborts(study, variant).groupby("method")["aborts"].sum()
+    offered = load_outcomes(study, variant).groupby("method")["requests"].sum()
+    return {method: float(aborts.get(method, 0) / offered[method]) for method in METHODS}
 
 
 # ------------------------------------------------------------------------------- grade of service

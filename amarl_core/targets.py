@@ -123,9 +123,8 @@ def targets_table(evidence: Evidence) -> Table:
         for t in targets(evidence)
     ]
     caption = (
-        f"{evidence.study.describe()}; ratios are medians over paired seeds and repeats, points are means "
-        "with their "
-        f"95 % bootstrap interval over seeds and days."
+        f"{evidence.study.describe()}; ratios are medians over paired runs and timings, points are means "
+        "with their 95 % bootstrap interval over seeds and days."
     )
     return Table(
         pd.DataFrame(rows, columns=["figure", "must", "aim", "measured", "must?", "aim?"]),
