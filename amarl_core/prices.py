@@ -11,34 +11,55 @@ from amarl_core.native import KERNEL
 
 
 @njit(**KERNEL)
-def price_of(table, used, capacity):
-    """Return mu^u - 1 at u = used / capacity, from a table over [0, 1]."""
-    return table[min(table.shape[0] - 1, used * (table.shape[0] - 1) // capacity)]
+def price_of(table, used, share):
+    """Return mu^u - 1 at u = used x share (share = 1 / capacity), from a table over [0, 1]."""
+    last = table.shape[0] - 1
+    return table[min(last, int(used * share * last))]
+
+
+@njit(**KERNEL)
+def _price_link(world, work, e, demand):
+    """Price one link for a demand; infinite where it has no room."""
+    if work.snapshot[e] + demand > world.links[e].capacity:
+        work.link_cost[e] = np.inf
+    else:
+        share = world.links[e].share
+        work.link_cost[e] = price_of(world.price, work.snapshot[e], share) * demand * share
+
+
+@njit(**KERNEL)
+def _node_of_search(world, request, i):
+    """Return the i-th node that a route may touch: transit nodes, then source and destination."""
+    if i < world.transit.shape[0]:
+        return world.transit[i]
+    return request.source if i == world.transit.shape[0] else request.destination
 
 
 @njit(**KERNEL)
 def price_to_go(world, work, request, first_stage):
     """Fill `work.cost[stage, node]` with the priced cost still to go on the snapshot, for stages >= first_stage."""
     n_edges = world.links.shape[0]
-    for e in range(n_edges):
-        link = world.links[e]
-        if world.nodes[link.source].stub and link.source != request.source:
-            continue  # never part of a route
-        if work.snapshot[e] + request.demand > link.capacity:
-            work.link_cost[e] = np.inf
-        else:
-            work.link_cost[e] = price_of(world.price, work.snapshot[e], link.capacity) * request.demand / link.capacity
+    demand = request.demand
+    for e in world.transit_links:
+        _price_link(world, work, e, demand)
+    if world.nodes[request.source].stub:
+        for i in range(world.out_start[request.source], world.out_start[request.source + 1]):
+            _price_link(world, work, world.out_links[i], demand)
+    if world.nodes[request.destination].stub:
+        for i in range(world.in_start[request.destination], world.in_start[request.destination + 1]):
+            _price_link(world, work, world.in_links[i], demand)
     for stage in range(first_stage, world.chain_length[request.service]):
         function = world.chains[request.service, stage]
-        for node in range(world.nodes.shape[0]):
+        for i in range(world.transit.shape[0] + 2):
+            node = _node_of_search(world, request, i)
             work.stage_cost[stage, node] = np.inf
             rate = world.rate[node, function]
             if rate >= 0:
-                budget = world.nodes[node].budget
-                need = (request.demand * rate + 999_999) // 1_000_000
+                need = (demand * rate + 999_999) // 1_000_000
                 used = work.snapshot[n_edges + node]
-                if used + need <= budget:
-                    work.stage_cost[stage, node] = price_of(world.price, used, budget) * need / budget
+                if used + need <= world.nodes[node].budget:
+                    share = world.nodes[node].share
+                    work.stage_cost[stage, node] = price_of(world.price, used, share) * need * share
     cost_to_go(world, work, request, first_stage, work.link_cost, work.stage_cost, work.cost)
 
 
@@ -64,16 +85,17 @@ def cost_to_go(world, work, request, first_stage, link_cost, stage_cost, cost):
         so_far = world.so_far[service, stage, source]
         to_go = world.to_go[service, stage, destination]
         n_queued = 0
-        for node in range(world.nodes.shape[0]):
+        for i in range(world.transit.shape[0] + 2):
+            node = _node_of_search(world, request, i)
+            if i >= world.transit.shape[0] and not world.nodes[node].stub:
+                continue  # a transit node, seen already
             layer[node] = np.inf
             work.queued[node] = False
-            if world.nodes[node].stub and node != destination and node != source:
-                continue
             if stage == length:
                 layer[node] = 0.0 if node == destination else np.inf
             elif so_far[node] + to_go[node] <= bound:
                 layer[node] = cost[stage + 1, node] + stage_cost[stage, node]
-            if layer[node] < np.inf and not (world.nodes[node].stub and node != destination):
+            if layer[node] < np.inf and not work.queued[node] and (node == destination or not world.nodes[node].stub):
                 work.queue[n_queued] = node
                 work.queued[node] = True
                 n_queued += 1

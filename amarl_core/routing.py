@@ -28,8 +28,12 @@ STATIC, PRICED = range(2)
 SLOT_FEATURES = 8
 GLOBAL_FEATURES = 7
 
-LINK = np.dtype([("source", "i4"), ("target", "i4"), ("capacity", "i8"), ("delay", "f8")])
-NODE = np.dtype([("raw", "i8"), ("budget", "i8"), ("leaf", "i4"), ("stub", "i4")])
+LINK = np.dtype([("source", "i4"), ("target", "i4"), ("capacity", "i8"), ("delay", "f8"), ("share", "f8")])
+"""`share` is 1 / capacity: a division less in the innermost loops."""
+
+NODE = np.dtype([("raw", "i8"), ("budget", "i8"), ("leaf", "i4"), ("stub", "i4"), ("share", "f8")])
+"""`share` is 1 / budget, 0 where there is none."""
+
 REQUEST = np.dtype([("t_s", "f8"), ("hold_s", "f8"), ("demand", "i8"), ("service", "i4"), ("source", "i4"),
                     ("destination", "i4"), ("agent", "i4")])
 WALK = np.dtype([("latency", "f8"), ("price", "f8"), ("version", "i8"), ("stamp", "i8"), ("node", "i4"),
@@ -46,6 +50,8 @@ class World(NamedTuple):
     out_links: np.ndarray  # int32[E], links by source
     in_start: np.ndarray  # int32[N + 1], into in_links
     in_links: np.ndarray  # int32[<= E], links by target whose source is no stub
+    transit: np.ndarray  # int32[<= N], nodes that are no stubs
+    transit_links: np.ndarray  # int32[<= E], links between them
     chains: np.ndarray  # int32[S, K], function of each stage, -1 beyond the end
     chain_length: np.ndarray  # int32[S]
     bound_ms: np.ndarray  # float64[S] (paper: tau_p)
@@ -100,15 +106,19 @@ def make_world(scenario, mu: float = 100.0, steps: int = 4096) -> World:
     links = np.zeros(e, LINK)
     links["source"], links["target"] = network.source, network.target
     links["capacity"], links["delay"] = network.capacity_kbps, network.delay_ms
+    links["share"] = 1.0 / network.capacity_kbps
     nodes = np.zeros(n, NODE)
     nodes["raw"], nodes["budget"] = network.compute_mcpu, scenario.budget_mcpu
     nodes["stub"] = scenario.stub
+    nodes["share"] = np.divide(1.0, scenario.budget_mcpu, out=np.zeros(n), where=scenario.budget_mcpu > 0)
     nodes["leaf"] = np.bincount(network.source, minlength=n) == 1
     out_links = np.argsort(network.source, kind="stable").astype(np.int32)
     passable = np.flatnonzero(~scenario.stub[network.source])
     in_links = passable[np.argsort(network.target[passable], kind="stable")].astype(np.int32)
+    between = ~scenario.stub[network.source] & ~scenario.stub[network.target]
     return World(
         links, nodes, _starts(network.source, n), out_links, _starts(network.target[passable], n), in_links,
+        np.flatnonzero(~scenario.stub).astype(np.int32), np.flatnonzero(between).astype(np.int32),
         np.ascontiguousarray(scenario.chains, np.int32), np.ascontiguousarray(scenario.chain_length, np.int32),
         np.ascontiguousarray(scenario.latency_ms, np.float64),
         np.ascontiguousarray(scenario.rate_mcpu_per_gbps, np.int64),
@@ -203,8 +213,8 @@ def _process(world, work, request):
         function = world.chains[request.service, w.stage]
         need = need_mcpu(request.demand, world.rate[node, function])
         r = world.links.shape[0] + node
-        budget = world.nodes[node].budget
-        w.price += price_of(world.price, work.snapshot[r], budget) * need / budget
+        share = world.nodes[node].share
+        w.price += price_of(world.price, work.snapshot[r], share) * need * share
         w.latency += world.processing[function] / (1.0 - work.snapshot[r] / world.nodes[node].raw)
         work.own[r] += need
         work.hosts[w.n_hosts] = node
@@ -310,48 +320,49 @@ def observe(world, work, request, rules):
     service, stage = request.service, w.stage
     length = world.chain_length[service]
     bound = world.bound_ms[service]
-    if not w.priced:
+    n_slots = work.mask.shape[0]
+    x = work.observation
+    g = work.observation[SLOT_FEATURES * n_slots:]
+    if not w.priced:  # the first choice of this request
         price_to_go(world, work, request, stage)
         w.priced = 1
-    for i in range(w.n_slots):
-        link = work.slot_link[i]
-        cost = work.link_cost[link] + work.cost[stage, world.links[link].target]
-        # ties (and slots the priced search could not finish from) keep the static order
-        work.slot_key[i] = cost if rules.slot_order == PRICED else work.slot_key[i]
+        hour = request.t_s % 86400.0 / 3600.0
+        g[:] = 0.0
+        g[0] = np.log10(request.demand) / 6.0  # 1 at 1 Gb/s
+        g[4] = np.sin(hour * np.pi / 12.0)
+        g[5] = np.cos(hour * np.pi / 12.0)
+        g[GLOBAL_FEATURES + service] = 1.0
     if rules.slot_order == PRICED:
-        _sort_stable(work, w.n_slots)
-    work.observation[:] = 0.0
+        for i in range(w.n_slots):
+            link = work.slot_link[i]
+            work.slot_key[i] = work.link_cost[link] + work.cost[stage, world.links[link].target]
+        _sort_stable(work, w.n_slots)  # equal costs keep the static order
+    x[: SLOT_FEATURES * n_slots] = 0.0
     work.mask[:] = False
     best = work.link_cost[work.slot_link[0]] + work.cost[stage, world.links[work.slot_link[0]].target]
     n_edges = world.links.shape[0]
+    per_bound = 1.0 / bound
+    to_go_from = world.to_go[service, stage, request.destination]
     for i in range(w.n_slots):
         link = work.slot_link[i]
         target = world.links[link].target
-        to_go = world.to_go[service, stage, request.destination, target]
+        to_go = to_go_from[target]
         at = i * SLOT_FEATURES
         work.mask[i] = work.slot_cause[i] == FREE_SLOT
-        x = work.observation[at: at + SLOT_FEATURES]
-        x[0] = 1.0
-        x[1] = 1.0 - (work.snapshot[link] + work.own[link]) / world.links[link].capacity
-        x[2] = world.links[link].delay / bound
-        x[3] = max(-1.0, 1.0 - (w.latency + world.links[link].delay + to_go) / bound)
-        budget = world.nodes[target].budget
-        if stage < length and world.rate[target, world.chains[service, stage]] >= 0 and budget > 0:
-            x[4] = 1.0
-            x[5] = 1.0 - (work.snapshot[n_edges + target] + work.own[n_edges + target]) / budget
-        x[6] = 2.0 if work.slot_cause[i] == LOOP else to_go / bound
+        x[at] = 1.0
+        x[at + 1] = 1.0 - (work.snapshot[link] + work.own[link]) * world.links[link].share
+        x[at + 2] = world.links[link].delay * per_bound
+        x[at + 3] = max(-1.0, 1.0 - (w.latency + world.links[link].delay + to_go) * per_bound)
+        if stage < length and world.rate[target, world.chains[service, stage]] >= 0:
+            x[at + 4] = 1.0
+            x[at + 5] = 1.0 - (work.snapshot[n_edges + target] + work.own[n_edges + target]) * world.nodes[target].share
+        x[at + 6] = 2.0 if work.slot_cause[i] == LOOP else to_go * per_bound
         cost = work.link_cost[link] + work.cost[stage, target]
-        x[7] = min(1.0, 10.0 * (cost - best)) if cost < np.inf else 1.0
-    g = work.observation[SLOT_FEATURES * work.mask.shape[0]:]
-    hour = request.t_s % 86400.0 / 3600.0
-    g[0] = np.log10(request.demand) / 6.0  # 1 at 1 Gb/s
-    g[1] = 1.0 - w.latency / bound
+        x[at + 7] = min(1.0, 10.0 * (cost - best)) if cost < np.inf else 1.0
+    g[1] = 1.0 - w.latency * per_bound
     g[2] = stage / length
     g[3] = (length - stage) / 5.0
-    g[4] = np.sin(hour * np.pi / 12.0)
-    g[5] = np.cos(hour * np.pi / 12.0)
     g[6] = min(1.0, best) if best < np.inf else 1.0
-    g[GLOBAL_FEATURES + service] = 1.0
 
 
 @njit(**KERNEL)
@@ -372,8 +383,8 @@ def _sort_stable(work, n):
 def take(world, work, request, link):
     """Walk over a link and run the stages that can run at its end."""
     w = work.walk[0]
-    w.price += price_of(world.price, work.snapshot[link], world.links[link].capacity) \
-        * request.demand / world.links[link].capacity
+    share = world.links[link].share
+    w.price += price_of(world.price, work.snapshot[link], share) * request.demand * share
     w.latency += world.links[link].delay
     work.own[link] += request.demand
     work.links[w.n_links] = link

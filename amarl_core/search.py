@@ -69,8 +69,7 @@ def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
         search.link_ms[e] = link.delay if room else np.inf
         search.link_cost[e] = search.link_ms[e]
         if room and rule.criterion == BY_PRICE:
-            search.link_cost[e] = price_of(world.price, work.snapshot[e], link.capacity) \
-                * request.demand / link.capacity
+            search.link_cost[e] = price_of(world.price, work.snapshot[e], link.share) * request.demand * link.share
     search.chain_mcpu[:] = 0
     for stage in range(world.chain_length[request.service]):
         function = world.chains[request.service, stage]
@@ -90,7 +89,8 @@ def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
             search.stage_ms[stage, node] = world.processing[function] / (1.0 - rho)
             search.stage_cost[stage, node] = search.stage_ms[stage, node]
             if rule.criterion == BY_PRICE:
-                search.stage_cost[stage, node] = price_of(world.price, used, budget) * need / budget
+                share = world.nodes[node].share
+                search.stage_cost[stage, node] = price_of(world.price, used, share) * need * share
 
 
 @njit(**KERNEL)

@@ -5,6 +5,7 @@ another step's memory, and a step whose records are complete is loaded instead o
 """
 
 import argparse
+import itertools
 import logging
 import subprocess
 import sys
@@ -39,14 +40,14 @@ class Profile:
     scenario: str = "montreal"
     seeds: tuple[int, ...] = (0, 1, 2)
     n_test_days: int = 10  # half of them weekdays
-    repeats: int = 7  # paired timings, in turn over the seeds
+    repeats: int = 3  # paired timings of each seed
     stock_steps: int = 20_000
     choices: dict = field(default_factory=dict)  # of TrainConfig
 
 
 PROFILES = {
     "full": Profile(),
-    "quick": Profile(seeds=(0,), n_test_days=2, choices=dict(days=4)),
+    "quick": Profile(seeds=(0,), n_test_days=2, repeats=7, choices=dict(days=4)),
     "smoke": Profile(scenario="toy", seeds=(0,), n_test_days=2, repeats=2, stock_steps=512, choices=dict(days=2)),
 }
 
@@ -194,7 +195,7 @@ def rules_step(folder: Path, info: dict) -> None:
 
 
 def duel_step(folder: Path, info: dict) -> None:
-    """Time SARL and AMARL in turn over all held-out days, back to back; the seeds take turns too."""
+    """Time SARL and AMARL in turn over all held-out days, back to back, seed by seed."""
     scenario = load_scenario(info["scenario"])
     runs = {(method, seed): load_run(folder / method / f"seed={seed}", scenario)
             for method in METHODS for seed in info["seeds"]}
@@ -204,13 +205,12 @@ def duel_step(folder: Path, info: dict) -> None:
             time_trace(run, traces[0].head(2000), order, 3)  # compiles and warms up
     rows = []
     for order in ("arrival", "free"):
-        for repeat in range(info["repeats"]):
-            seed = info["seeds"][repeat % len(info["seeds"])]
+        for repeat, seed in itertools.product(range(info["repeats"]), info["seeds"]):
             for method in METHODS if repeat % 2 == 0 else METHODS[::-1]:
                 clocked = [time_trace(runs[method, seed], trace, order, 3) for trace in traces]
                 rows.append({"repeat": repeat, "method": method, "seed": seed, "order": order,
                              "test_s": sum(c.wall_s for c in clocked), "cpu_s": sum(c.cpu_s for c in clocked)})
-            log.info("timed %s order, repeat %d: %s", order, repeat + 1,
+            log.info("timed %s order, seed %d, repeat %d: %s", order, seed, repeat + 1,
                      ", ".join(f"{row['method']} {row['test_s']:.2f} s" for row in rows[-2:]))
     write_frame(folder / "duel.parquet", pd.DataFrame(rows))
 

@@ -1,0 +1,84 @@
+"""`reports/headline.json`: the study's result in one machine-readable file, computed from its records."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amarl_core.paper import Evidence, gather
+from amarl_core.records import METHODS, Study, gos, gos_by_day, load_study
+from amarl_core.runs import read_frame, read_json, record_name, write_json
+from amarl_core.scenario import load_scenario
+from amarl_core.stats import bootstrap_ci, conflict_rate
+
+
+def write_headline(study_folder: Path, reports: Path) -> Path:
+    """Write headline.json beside the pages of a finished study; return its path."""
+    path = Path(reports) / "headline.json"
+    write_json(path, headline(gather(load_study(study_folder))))
+    return path
+
+
+def headline(evidence: Evidence) -> dict:
+    """Return the result of a study. GoS in percent, differences in points, times in seconds."""
+    study = evidence.study
+    stock = evidence.stock
+    difference = bootstrap_ci(evidence.gos_difference())
+    result: dict = {method: _of_method(evidence, method) for method in METHODS}
+    result |= {
+        "amarl_minus_sarl": {"mean": difference[0], "ci95": list(difference[1:])},
+        "amarl_minus_rule": {rule: _with_interval(evidence.gain_over_rule(rule)) for rule in evidence.rules()},
+        "ratio_train": float(np.median(evidence.train_ratio())),
+        "ratio_test": float(np.nanmedian(evidence.test_ratio("arrival"))),
+        "ratio_test_free": float(np.nanmedian(evidence.test_ratio("free"))),
+        "stock_steps_per_s": stock["steps_per_s"],
+        "stock_env_steps": stock["env_steps"],
+        "speedup_over_stock": evidence.speedup_over_stock(),
+        "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},
+        "gos_attempts_1": {method: float(gos_by_day(evidence.arrival1, method).mean()) for method in METHODS},
+        "gos_free": {method: float(gos_by_day(evidence.free3, method).mean()) for method in METHODS},
+        "conflict_rate": {variant: _conflict_rate(study, variant) for variant in ("arrival3", "arrival1", "free3")},
+        "audit_violations": int(evidence.audits["violations"].sum()),
+        "audited_runs": len(evidence.audits),
+        "machine": _machine(study),
+        "seeds": list(study.seeds),
+        "test_days": list(study.days),
+        "test_day_sha256": {day: load_scenario(study.info["scenario"]).test_day_sha256[day] for day in study.days},
+        "profile": study.info["profile"],
+        "command": study.info["command"],
+        "reproduce_s": study.info["seconds"],
+    }
+    return result
+
+
+def _of_method(evidence: Evidence, method: str) -> dict:
+    """Return one learner's figures; lists are by seed."""
+    mean, low, high = bootstrap_ci(gos_by_day(evidence.arrival3, method))
+    part = evidence.arrival3[evidence.arrival3["method"] == method]
+    timing = evidence.timing[evidence.timing["method"] == method].sort_values("seed")
+    test_s = np.nanmedian(evidence.test_s(method), axis=1)
+    return {"gos_mean": mean, "gos_ci95": [low, high], "gos_by_service": gos(part, ["service"]).to_dict(),
+            "train_s": timing["train_s"].tolist(), "train_cpu_s": timing["cpu_s"].tolist(), "test_s": test_s.tolist(),
+            "env_steps": timing["env_steps"].tolist(), "steps_per_s": timing["steps_per_s"].tolist(),
+            "updates": timing["updates"].tolist(), "peak_rss_mb": float(timing["peak_rss_mb"].max())}
+
+
+def _with_interval(matrix: np.ndarray) -> dict:
+    mean, low, high = bootstrap_ci(matrix)
+    return {"mean": mean, "ci95": [low, high]}
+
+
+def _conflict_rate(study: Study, variant: str) -> dict:
+    """Return the share of attempted commits that were aborted, by method, over all seeds and days."""
+    rates = {}
+    for method in METHODS:
+        kinds = [read_frame(study.run_folder(method, seed) / record_name("ledger", day, variant), ["kind"])
+                 for seed in study.seeds for day in study.days]
+        rates[method] = conflict_rate(pd.concat(kinds, ignore_index=True))
+    return rates
+
+
+def _machine(study: Study) -> dict:
+    about = read_json(study.run_folder("amarl", study.seeds[0]) / "provenance.json")
+    return about | {"cores": os.cpu_count(), "agents": {"sarl": 1, "amarl": 6}}
