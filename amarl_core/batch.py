@@ -39,14 +39,28 @@ class Job:
     Attributes:
         notebook: its name, without folder and suffix.
         parameters: values that differ from the notebook's own.
-        page: name of the page, without suffix.
-        title_suffix: appended to the title where one notebook gives several pages.
     """
 
     notebook: str
     parameters: dict[str, Any] = field(default_factory=dict)
-    page: str = ""
-    title_suffix: str = ""
+
+    @property
+    def method(self) -> str:
+        """The method that the notebook shows, if it shows one: it then gives a page for each."""
+        return self.parameters.get(
+            "method", notebook_parameters(notebook_path(self.notebook)).get("method", "")
+        )
+
+    @property
+    def page(self) -> str:
+        """Name of the page."""
+        return f"{self.notebook}_{self.method}.html" if self.method else f"{self.notebook}.html"
+
+    @property
+    def command(self) -> str:
+        """The command that makes this page."""
+        options = "".join(f" -p {name} {value}" for name, value in self.parameters.items())
+        return f"python -m amarl_core.batch run {self.notebook}{options}"
 
 
 def study_jobs(study: str, scenario: str, seed: int) -> list[Job]:
@@ -57,10 +71,7 @@ def study_jobs(study: str, scenario: str, seed: int) -> list[Job]:
         Job("90_reproduce_paper", reading),
         Job("30_gos_curves", reading),
         Job("40_failure_causes", reading),
-        *(
-            Job("20_train", {"method": method, **training}, f"20_train_{method}", f": {method.upper()}")
-            for method in ("sarl", "amarl")
-        ),
+        *(Job("20_train", {"method": method, **training}) for method in ("sarl", "amarl")),
     ]
 
 
@@ -140,7 +151,7 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
 
     from amarl_core.export import export_page
 
-    page = reports / f"{job.page or path.stem}.html"
+    page = reports / job.page
     begun = time.perf_counter()
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
@@ -152,6 +163,7 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
                 parameters=job.parameters,
                 cwd=str(ROOT),
                 kernel_name="python3",
+                language="python",
                 config=_private_kernel(folder),
                 progress_bar=False,
                 log_output=False,
@@ -164,7 +176,7 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
                 f"{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue} (the "
                 f"notebook with its traceback: {kept})"
             ) from None
-        result = export_page(executed, page, command_of(job), job.title_suffix)
+        result = export_page(executed, page, job.command, f": {job.method.upper()}" if job.method else "")
     (reports / f"{page.stem}.failed.ipynb").unlink(missing_ok=True)
     return result, time.perf_counter() - begun
 
@@ -174,12 +186,6 @@ def _private_kernel(folder: str) -> Config:
     if sys.platform == "win32":
         return Config()
     return Config({"KernelManager": {"transport": "ipc", "ip": str(Path(folder) / "kernel")}})
-
-
-def command_of(job: Job) -> str:
-    """The command that makes one page."""
-    options = "".join(f" -p {name} {value}" for name, value in job.parameters.items())
-    return f"python -m amarl_core.batch run {job.notebook}{options}"
 
 
 def make_pages(jobs: Sequence[Job], reports: Path) -> list[Any]:
@@ -215,10 +221,14 @@ def reproduce(profile: str, study: str, reports: Path) -> None:
         raise RunError(f"there is no profile {profile!r}; expected one of {', '.join(PROFILES)}")
     begun = time.perf_counter()
     say(f"Study {study!r}, profile {profile}: training, tests and audit")
-    folder = run_study(profile, study)
+    folder = run_study(profile, study, root=reports / "runs")
     say(f"Study done in {time.perf_counter() - begun:.0f} s; pages")
     write_headline(folder, reports)
-    index = pages(study, reports, f"make reproduce{'' if profile == 'full' else f' PROFILE={profile}'}")
+    index = pages(
+        study if reports == REPORTS else str(folder),
+        reports,
+        f"make reproduce{'' if profile == 'full' else f' PROFILE={profile}'}",
+    )
     say(f"Done in {time.perf_counter() - begun:.0f} s. Open {os.path.relpath(index)}")
 
 
@@ -267,9 +277,7 @@ def parser() -> argparse.ArgumentParser:
     pictures = commands.add_parser("figures", help="write the README's figures and table to reports/figures")
     pictures.add_argument("--study", default="full")
     for command in (run, whole, again):
-        command.add_argument(
-            "--reports", type=Path, default=REPORTS, help="folder of the pages (default reports)"
-        )
+        command.add_argument("--reports", type=Path, default=REPORTS, help="folder of pages and runs")
     return top
 
 
@@ -281,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "run":
             given = {name: parse_value(value) for name, value in options.parameter}
-            job = Job(notebook_path(options.notebook).stem, given, _page_name(options.notebook, given))
+            job = Job(notebook_path(options.notebook).stem, given)
             page, seconds = run_job(job, options.reports)
             say(f"{options.reports / page.href} ... {seconds:.0f} s")
         elif options.command == "reproduce":
@@ -306,13 +314,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; finished runs are kept and will be loaded by the next call", file=sys.stderr)
         return 130
     return 0
-
-
-def _page_name(notebook: str, given: dict[str, Any]) -> str:
-    """A notebook that trains one method gives a page per method."""
-    path = notebook_path(notebook)
-    defaults = notebook_parameters(path)
-    return f"{path.stem}_{given.get('method', defaults['method'])}" if "method" in defaults else path.stem
 
 
 if __name__ == "__main__":

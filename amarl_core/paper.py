@@ -272,6 +272,7 @@ def audit_table(evidence: Evidence) -> Table:
         runs=("day", "size"),
         requests=("requests", "sum"),
         violations=("violations", "sum"),
+        admissions=("admissions", "sum"),
         overbooked=("overbooked", "sum"),
         peak=("peak", "max"),
     )
@@ -282,7 +283,7 @@ def audit_table(evidence: Evidence) -> Table:
             f"{int(r.runs):,}",
             f"{int(r.requests):,}",
             f"{int(r.violations):,}",
-            f"{100 * r.overbooked / max(1, r.requests):.2f}",
+            f"{100 * r.overbooked / max(1, r.admissions):.2f}",
             f"{r.peak:.2f}",
         ]
         for (variant, method), r in sums.iterrows()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from amarl_core import batch
 
 #            service: (share of requests, budget ms, hardness, mean kbps)
 SERVICES = {
@@ -257,6 +264,7 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
                     "day": "train",
                     "variant": "train",
                     "requests": n,
+                    "admissions": n - 50,
                     "violations": 0,
                     "overbooked": 40 if method == "amarl" else 0,
                     "peak": 1.08,
@@ -270,6 +278,7 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
                     "day": day,
                     "variant": variant,
                     "requests": n,
+                    "admissions": n - 50,
                     "violations": 0,
                     "overbooked": 31 if variant == "free3" and method == "amarl" else 0,
                     "peak": 1.09 if variant == "free3" and method == "amarl" else 1.0,
@@ -302,3 +311,36 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
         },
     )
     return folder
+
+
+def _temporary_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="amarl-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@cache
+def shared_study() -> Path:
+    """A study folder for the whole test session, to be read only."""
+    return write_study(_temporary_folder())
+
+
+@cache
+def shared_pages() -> Path:
+    """Pages of the shared study, made by the command `reproduce` with everything real but the study itself.
+
+    The notebooks run with smoke=True: 20_train trains on the toy scenario, the others read one seed and day.
+    """
+    reports = _temporary_folder()
+    study = write_study(reports)
+
+    def smoke_jobs(*arguments: object) -> list[batch.Job]:
+        jobs = _study_jobs(*arguments)
+        return [batch.Job(job.notebook, job.parameters | {"smoke": True}) for job in jobs]
+
+    _study_jobs = batch.study_jobs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("amarl_core.study.run_study", lambda profile, name, root: study)
+        patch.setattr(batch, "study_jobs", smoke_jobs)
+        batch.reproduce("smoke", study.name, reports)
+    return reports

@@ -1,0 +1,163 @@
+"""Exported pages need no network, can be read without seeing the figures, and hold together on a phone."""
+
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from fake_study import shared_pages
+
+from amarl_core import export
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+PAGES = (
+    "index",
+    "20_train_sarl",
+    "20_train_amarl",
+    "30_gos_curves",
+    "40_failure_causes",
+    "90_reproduce_paper",
+)
+
+
+class Elements(HTMLParser):
+    """Collects the elements of a page, each with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(params=PAGES)
+def elements(request):
+    return Elements((shared_pages() / f"{request.param}.html").read_text(encoding="utf-8"))
+
+
+def test_a_page_has_no_script_and_nothing_from_elsewhere(elements):
+    assert not elements.all("script") and not elements.all("link") and not elements.all("iframe")
+    for tag, attributes in elements.found:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "srcset"):
+            assert attributes.get(name, "data:").startswith("data:"), tag
+        target = attributes.get("href", "#")
+        assert target.startswith("#") or (shared_pages() / target).is_file(), target
+
+
+def test_styles_load_nothing(elements):
+    for path in shared_pages().glob("*.html"):
+        for style in re.findall(r"<style>(.*?)</style>", path.read_text(encoding="utf-8"), re.DOTALL):
+            assert "@import" not in style and "url(" not in style
+
+
+def test_every_image_has_an_alternative_text(elements):
+    images = elements.all("img")
+    assert images
+    assert all(len(image["alt"]) > 60 for image in images)
+
+
+def test_a_page_has_a_language_a_title_and_one_main_heading(elements):
+    assert elements.all("html")[0]["lang"] == "en"
+    assert len(elements.all("title")) == len(elements.all("h1")) == len(elements.all("main")) == 1
+    assert elements.all("meta")[1]["name"] == "viewport"
+
+
+def test_the_table_of_contents_leads_to_the_headings(elements):
+    ids = {attributes["id"] for _, attributes in elements.found if "id" in attributes}
+    targets = [a["href"][1:] for a in elements.all("a") if a.get("href", "").startswith("#")]
+    headings = [h for h in elements.all("h2") if "id" in h]
+    assert set(targets) <= ids and len(targets) == len(headings)
+
+
+def test_question_and_answer_stand_before_everything_else():
+    text = (shared_pages() / "90_reproduce_paper.html").read_text(encoding="utf-8")
+    places = [text.index(part) for part in ("<h1", "Question.", "Answer.", "On this page", "<h2", "<img")]
+    assert places == sorted(places)
+
+
+def test_the_index_leads_to_every_page_and_shows_headline_and_figures():
+    text = (shared_pages() / "index.html").read_text(encoding="utf-8")
+    assert text.count("<img") == 2 and "AMARL against SARL" in text
+    for name in PAGES[1:]:
+        assert f'href="{name}.html"' in text
+    assert text.index("AMARL against SARL") < text.index("Figure 2") < text.index("90_reproduce_paper.html")
+
+
+def test_warnings_and_cells_for_the_lab_only_are_left_out(tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    noisy = nbformat.v4.new_code_cell("x = '<&>'")
+    noisy.outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="a warning"),
+        nbformat.v4.new_output("stream", name="stdout", text="1 < 2 & so on"),
+    ]
+    hidden = nbformat.v4.new_code_cell("secret = 1", metadata={"tags": [export.DROPPED_TAG]})
+    notebook.cells = [nbformat.v4.new_markdown_cell("# T\n\n**Question.** Q?"), noisy, hidden]
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    made = export.export_page(tmp_path / "n.ipynb", tmp_path / "n.html", "command <x>", ": S")
+    text = (tmp_path / "n.html").read_text(encoding="utf-8")
+    assert made == export.Page("n.html", "T: S", "Q?")
+    assert "a warning" not in text and "secret" not in text
+    assert "1 &lt; 2 &amp; so on" in text and "command &lt;x&gt;" in text
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path):
+    (tmp_path / "page.html").write_text("old")
+    with pytest.raises(TypeError):
+        export.write_text(tmp_path / "page.html", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert (tmp_path / "page.html").read_text() == "old"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium, or set CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as runner:
+        chromium = runner.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_browser_shows_the_page_without_sideways_scrolling(browser, name, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on(
+        "request", lambda request: troubles.append(request.url) if request.url.startswith("http") else None
+    )
+    page.goto((shared_pages() / f"{name}.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    shown = page.evaluate(
+        "[...document.images].map(i => [i.complete && i.naturalWidth > 0, i.clientWidth, i.naturalWidth])"
+    )
+    assert all(drawn for drawn, _, _ in shown)
+    # an image drawn at less than three quarters of its size has letters too small to read
+    assert all(client > 0.75 * natural for _, client, natural in shown), json.dumps(shown)
+    assert not troubles
+    page.close()
+
+
+def test_code_is_hidden_until_asked_for_and_left_out_in_print(browser):
+    page = browser.new_page()
+    page.goto((shared_pages() / "30_gos_curves.html").as_uri())
+    code = page.locator(".code").first
+    assert not code.is_visible()
+    page.get_by_text("show code").click()
+    assert code.is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator("nav.top").is_visible()
+    page.close()

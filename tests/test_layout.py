@@ -1,0 +1,95 @@
+"""The shape of the package: imports point down, libraries stay where they belong, the audit stands alone."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
+LAYERS = [  # a module imports from its own layer and from those above it in this list
+    {"errors", "runs"},
+    {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze"},
+    {"native", "prices", "store", "routing", "search", "inference", "arena", "departures", "gate", "rollout",
+     "arrival"},
+    {"config", "policy", "env", "agents", "simulation", "progress", "stock"},
+    {"baselines", "evaluation", "calibrate", "tune", "stats", "bounds"},
+    {"transcript", "rules", "replay", "walks", "ledger_rows", "lock_order", "audit"},
+    {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "targets", "colophon", "export",
+     "headline", "study", "live", "batch"},
+]  # fmt: skip
+AUDIT = LAYERS[5]
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imported_names(module: str) -> set[str]:
+    """Everything a module imports when it runs, as dotted names (imports for type checking only left out)."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    guards = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+    skipped = {id(inner) for guard in guards for inner in ast.walk(guard)}
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_modules(module: str) -> set[str]:
+    """The modules of this package that a module imports."""
+    parts = [name.split(".") for name in imported_names(module)]
+    return {part[1] for part in parts if part[0] == "amarl_core" and len(part) > 1} & set(MODULES)
+
+
+def layer_of(module: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if module in layer)
+
+
+def test_every_module_has_a_layer():
+    homeless = [module for module in MODULES if not any(module in layer for layer in LAYERS)]
+    assert not homeless, f"say in LAYERS where {homeless} belong"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    above = {name for name in imported_modules(module) if layer_of(name) > layer_of(module)}
+    assert not above, f"{module} imports {sorted(above)} from a layer above its own"
+
+
+def test_no_import_cycles():
+    try:
+        list(TopologicalSorter({module: imported_modules(module) for module in MODULES}).static_order())
+    except CycleError as error:
+        pytest.fail(f"modules import each other in a circle: {error.args[1]}")
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("ipywidgets", {"live"}),
+        ("torch", {"policy", "agents", "stock"}),  # stock is the untouched sb3-contrib peer
+        ("papermill", {"batch"}),
+        ("matplotlib", {"look", "plots", "failure_plots", "learning_plots", "live"}),
+    ],
+)
+def test_a_library_is_imported_only_where_it_belongs(library, allowed):
+    users = {m for m in MODULES if any(name.split(".")[0] == library for name in imported_names(m))}
+    assert users <= allowed
+
+
+def test_the_audit_shares_nothing_with_the_simulator():
+    simulator = LAYERS[2] | LAYERS[3]
+    for module in sorted(AUDIT & set(MODULES)):
+        assert not imported_modules(module) & simulator, module
+        assert not any(name.split(".")[0] == "numba" for name in imported_names(module)), module
+
+
+def test_library_code_never_prints():
+    for module in set(MODULES) - {"batch"}:
+        tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        lines = [call.lineno for call in calls if call.func.id == "print"]
+        assert not lines, f"{module} prints at lines {lines}; use logging"

@@ -1,0 +1,100 @@
+"""Notebooks are thin and clean, and what they show when run is what the records give."""
+
+import ast
+import html
+import re
+
+import nbformat
+import pytest
+from fake_study import shared_pages
+
+from amarl_core import batch, failure_plots, paper, records, targets
+
+PATHS = sorted(batch.NOTEBOOKS.glob("*.ipynb"))
+NAMES = [path.stem for path in PATHS]
+
+
+@pytest.fixture(params=PATHS, ids=NAMES)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_four_notebooks_of_the_study_are_there():
+    assert {"20_train", "30_gos_curves", "40_failure_causes", "90_reproduce_paper"} <= set(NAMES)
+
+
+def test_no_outputs_are_committed(notebook):
+    nbformat.validate(notebook)
+    assert not [cell.id for cell in code_cells(notebook) if cell.outputs or cell.execution_count]
+
+
+def test_the_first_cell_gives_question_answer_and_running_time(notebook):
+    first = notebook.cells[0].source
+    assert first.startswith("# ")
+    assert "**Question.**" in first and "**Answer.**" in first and "Running time" in first
+
+
+def test_the_second_cell_holds_literals_with_a_comment_each(notebook):
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged == [notebook.cells[1]]
+    for statement in ast.parse(tagged[0].source).body:
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)
+    assert all("  # " in line for line in tagged[0].source.splitlines())
+    assert {"interactive", "smoke"} <= set(batch.notebook_parameters(batch.notebook_path(PATHS[0].stem)))
+
+
+def test_notebooks_are_thin(notebook):
+    assert len(notebook.cells) <= 25
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= 15, cell.id
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.ClassDef), cell.id
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 5, f"{cell.id}: {node.name}"
+
+
+def test_cell_ids_are_words_that_stay(notebook):
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z][a-z0-9-]{2,}", cell_id) for cell_id in ids), ids
+
+
+# -------------------------------------------------------- results, run with smoke=True by papermill
+def page(name):
+    return html.unescape((shared_pages() / f"{name}.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def smoke_study():
+    return records.load_study(shared_pages() / "runs" / "fake", smoke=True)
+
+
+def test_the_reproduction_gives_the_verdict_of_its_records(smoke_study):
+    assert targets.verdict(paper.gather(smoke_study)) in page("90_reproduce_paper")
+
+
+def test_the_gos_page_gives_the_table_of_its_records(smoke_study):
+    evidence = paper.gather(smoke_study)
+    assert paper.gos_answer(evidence).text in page("30_gos_curves")
+    for value in paper.table_1(evidence).frame.to_numpy().ravel():
+        assert value in page("30_gos_curves")
+
+
+def test_the_causes_page_gives_the_finding_of_its_records(smoke_study):
+    finding = failure_plots.failure_finding(records.load_outcomes(smoke_study))
+    assert finding in page("40_failure_causes")
+
+
+@pytest.mark.parametrize(("method", "agents"), [("sarl", "1 agent took"), ("amarl", "3 agents took")])
+def test_training_on_the_toy_scenario_learns_and_reports_every_agent(method, agents):
+    text = page(f"20_train_{method}")
+    assert f"How a method learns: {method.upper()}" in text
+    assert agents in text
+    steps = int(re.search(r"took ([\d,]+) steps", text)[1].replace(",", ""))
+    assert steps > 1_000, "a day of the toy scenario asks for thousands of decisions"
+    assert "scenario name" in text and "toy" in text
