@@ -12,15 +12,29 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-KERNEL_SOURCES = ("native.py", "store.py", "prices.py", "routing.py", "inference.py", "arena.py", "departures.py",
-                  "gate.py", "rollout.py", "arrival.py", "search.py", "baselines.py")
+KERNEL_SOURCES = (
+    "native.py",
+    "store.py",
+    "prices.py",
+    "routing.py",
+    "inference.py",
+    "arena.py",
+    "departures.py",
+    "gate.py",
+    "rollout.py",
+    "arrival.py",
+    "search.py",
+    "baselines.py",
+)
 
 
 def _prepare_process() -> None:
     """Set OMP_NUM_THREADS and NUMBA_CACHE_DIR before numba and torch are imported."""
     if sys.platform == "win32":
-        raise ImportError("amarl_core needs POSIX threads (pthread mutexes inside compiled code), which Windows "
-                          "does not have; run it under WSL, Linux or macOS")
+        raise ImportError(
+            "amarl_core needs POSIX threads (pthread mutexes inside compiled code), which Windows "
+            "does not have; run it under WSL, Linux or macOS"
+        )
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     package = Path(__file__).parent
     digest = hashlib.sha256()

@@ -24,7 +24,7 @@ from amarl_core.policy import UpdateStats, build_model, copy_weights, load_model
 from amarl_core.progress import Progress
 from amarl_core.routing import World, make_world, observation_size, slot_count, truncated_nodes
 from amarl_core.runs import RunFolder, provenance, usable_cores
-from amarl_core.simulation import Clocked, Simulation, Team, options_for, play, run_threads
+from amarl_core.simulation import Clocked, Simulation, Team, options_for, run_threads
 from amarl_core.traces import Trace, repeat
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,11 @@ def untrained(scenario, config: TrainConfig) -> Run:
     n_slots = slot_count(world, config.max_slots)
     n_inputs = observation_size(world, n_slots)
     for node in truncated_nodes(world, n_slots):
-        log.warning("node %s has more useful neighbours than the %d slots; the farthest are left out",
-                    scenario.network.node_ids[node], n_slots)
+        log.warning(
+            "node %s has more useful neighbours than the %d slots; the farthest are left out",
+            scenario.network.node_ids[node],
+            n_slots,
+        )
     seeds = np.random.SeedSequence([config.seed, 0]).generate_state(len(team.agents))
     models = [build_model(config, n_inputs, n_slots, int(seed)) for seed in seeds]
     nets = make_nets(len(team.agents), n_inputs, config.width, n_slots, config.activation)
@@ -90,7 +93,8 @@ def rollout_sizes(run: Run, trace: Trace) -> list[int]:
     """Return each agent's decisions per rollout: its own decisions of a day, divided by `rollouts_per_day`."""
     probe = trace.head(PROBE_REQUESTS)
     simulation = Simulation(run.scenario, run.world, probe, run.team, run.nets, options_for(run.config))
-    play(simulation, "free")
+    for a in range(len(simulation.agents)):  # one after the other: the sizes do not depend on threads
+        simulation.serve(a, "free")
     n_days = run.config.days * run.config.passes
     agent_of_request = run.team.agent_of_service[trace.service]
     sizes = []
@@ -109,9 +113,15 @@ class Training:
         self.run, self.config = run, config
         sizes = rollout_sizes(run, trace)
         lag_s = np.inf if config.deterministic or n_agents == 1 else config.lag_s
-        self.simulation = Simulation(run.scenario, run.world, trace, run.team, run.nets,
-                                     options_for(config, learn=True, lag_s=lag_s),
-                                     [size + config.max_hops for size in sizes])
+        self.simulation = Simulation(
+            run.scenario,
+            run.world,
+            trace,
+            run.team,
+            run.nets,
+            options_for(config, learn=True, lag_s=lag_s),
+            [size + config.max_hops for size in sizes],
+        )
         self.end_s = float(trace.t_s[-1]) if len(trace) else 0.0
         self.threads_per_agent = usable_cores() if n_agents == 1 else 1
         self.update_slots = threading.Semaphore(usable_cores())
@@ -151,6 +161,7 @@ class Training:
 
     def take_turns(self) -> Clocked:
         """Train on one thread, always letting the agent with the earliest next event go on."""
+
         def work(_: int) -> None:
             torch.set_num_threads(1)
             clock, done = self.simulation.arena.gate.clock, [False] * len(self.run.team.agents)
@@ -159,6 +170,7 @@ class Training:
                 a = min(waiting, key=lambda agent: clock[agent])
                 horizon_s = min((clock[b] for b in waiting if b != a), default=np.inf)
                 done[a] = self.learn_once(a, max(horizon_s, clock[a])) == DONE
+
         return run_threads(("deterministic",), work, self.simulation.stop)
 
     def start(self) -> Clocked:
@@ -168,9 +180,17 @@ class Training:
         return run_threads(self.run.team.agents, self.learn, self.simulation.stop, self.progress.tick)
 
 
-def train(scenario, method: str = "amarl", seed: int = 0, *, folder: str | Path | None = None,
-          on_progress: Callable[[pd.DataFrame], None] | None = None, config: TrainConfig | None = None,
-          trace: Trace | None = None, **choices: object) -> Run:
+def train(
+    scenario,
+    method: str = "amarl",
+    seed: int = 0,
+    *,
+    folder: str | Path | None = None,
+    on_progress: Callable[[pd.DataFrame], None] | None = None,
+    config: TrainConfig | None = None,
+    trace: Trace | None = None,
+    **choices: object,
+) -> Run:
     """Train a team.
 
     Args:
@@ -229,7 +249,7 @@ def _start(training: Training, run: Run) -> Clocked:
 
 def _record(run: Run, place: RunFolder) -> None:
     """Write models, progress, timing and training records; mark the run."""
-    for agent, model in zip(run.team.agents, run.models):
+    for agent, model in zip(run.team.agents, run.models, strict=True):
         save_model(model, run.folder / "model", agent, run.config, run.scenario)
     place.save_frame("progress.parquet", run.progress)
     place.save_json("timing.json", run.timing)
@@ -251,8 +271,10 @@ def load_run(folder: str | Path, scenario) -> Run:
     config = make_config(**place.json("config.json"))
     run = untrained(scenario, config)
     n_slots = run.nets.actor_3.shape[2]
-    run.models = [load_model(Path(folder) / "model", agent, scenario, observation_size(run.world, n_slots), n_slots)
-                  for agent in run.team.agents]
+    run.models = [
+        load_model(Path(folder) / "model", agent, scenario, observation_size(run.world, n_slots), n_slots)
+        for agent in run.team.agents
+    ]
     for a, model in enumerate(run.models):
         copy_weights(model, run.nets, a)
     run.folder, run.status = Path(folder), "finished"

@@ -16,11 +16,32 @@ ledger full, too many active flows."""
 EVENTS_PER_CALL = 8192
 """A kernel comes back to Python after so many events, so that Ctrl-C works."""
 
-ROW = np.dtype([("latency", "f8"), ("snapshot_version", "i8"), ("commit_version", "i8"), ("n_links", "i2"),
-                ("n_hosts", "i2"), ("cause", "i2"), ("attempts", "i2")])
-STREAM = np.dtype([("clock", "f8"), ("reward", "f8"), ("cursor", "i8"), ("n_active", "i8"), ("accepted", "i8"),
-                   ("conflicts", "i8"), ("commits", "i8"), ("stale", "i8"), ("steps", "i8"), ("wait_ns", "i8"),
-                   ("agent", "i8")])
+ROW = np.dtype(
+    [
+        ("latency", "f8"),
+        ("snapshot_version", "i8"),
+        ("commit_version", "i8"),
+        ("n_links", "i8"),
+        ("n_hosts", "i8"),
+        ("cause", "i8"),
+        ("attempts", "i8"),
+    ]
+)
+STREAM = np.dtype(
+    [
+        ("clock", "f8"),
+        ("reward", "f8"),
+        ("cursor", "i8"),
+        ("n_active", "i8"),
+        ("accepted", "i8"),
+        ("conflicts", "i8"),
+        ("commits", "i8"),
+        ("stale", "i8"),
+        ("steps", "i8"),
+        ("wait_ns", "i8"),
+        ("agent", "i8"),
+    ]
+)
 
 
 class Options(NamedTuple):
@@ -111,14 +132,23 @@ class Agent(NamedTuple):
 
 def make_gate(n_agents: int) -> Gate:
     """Return a gate at turn 0 with every clock at minus infinity."""
-    return Gate(new_mutex(), new_conditions(n_agents), np.full(n_agents, -np.inf), np.full(n_agents, np.inf),
-                np.zeros(3, np.int64))
+    return Gate(
+        new_mutex(),
+        new_conditions(n_agents),
+        np.full(n_agents, -np.inf),
+        np.full(n_agents, np.inf),
+        np.zeros(3, np.int64),
+    )
 
 
 def make_records(n_requests: int, max_hops: int, n_stages: int) -> Records:
     """Return records for n requests."""
-    return Records(np.zeros(n_requests, ROW), np.zeros((n_requests, max_hops), np.int16),
-                   np.zeros((n_requests, n_stages), np.int16), np.zeros(n_requests + 1, np.uint8))
+    return Records(
+        np.zeros(n_requests, ROW),
+        np.zeros((n_requests, max_hops), np.int16),
+        np.zeros((n_requests, n_stages), np.int16),
+        np.zeros(n_requests + 1, np.uint8),
+    )
 
 
 def make_flows(capacity: int) -> Flows:
@@ -128,8 +158,21 @@ def make_flows(capacity: int) -> Flows:
 
 def make_buffer(size: int, n_inputs: int, n_slots: int) -> Buffer:
     """Return an empty rollout buffer of so many decisions."""
+
     def floats() -> np.ndarray:
         return np.zeros(size, np.float32)
-    return Buffer(np.zeros((size, n_inputs), np.float32), np.zeros((size, n_slots), np.bool_),
-                  np.zeros(size, np.int64), floats(), floats(), floats(), floats(), floats(), np.zeros(size),
-                  np.zeros(size, np.int64), np.zeros(size), np.zeros(1, np.int64))
+
+    return Buffer(
+        np.zeros((size, n_inputs), np.float32),
+        np.zeros((size, n_slots), np.bool_),
+        np.zeros(size, np.int64),
+        floats(),
+        floats(),
+        floats(),
+        floats(),
+        floats(),
+        np.zeros(size),
+        np.zeros(size, np.int64),
+        np.zeros(size),
+        np.zeros(1, np.int64),
+    )

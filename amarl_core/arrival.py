@@ -11,7 +11,7 @@ from numba import njit
 from amarl_core.arena import BUSY, DONE, EVENTS_PER_CALL, NO_LEDGER, NO_ROOM, SETTLING, STOPPED, TURN
 from amarl_core.departures import pop, push
 from amarl_core.gate import signal_all, wait_for, wake
-from amarl_core.native import KERNEL, lock, unlock
+from amarl_core.native import INNER, KERNEL, lock, unlock
 from amarl_core.rollout import depart, look_at_store, plan, try_commit
 from amarl_core.routing import ACCEPTED, CONFLICT_LINK
 from amarl_core.store import STOP
@@ -28,7 +28,7 @@ def settle_departures(arena, agent, until_s):
     return True
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _settle(arena, agent, options, row, is_planned):
     """Decide the request whose turn it is: departures first, then its plan, then fresh plans while attempts last."""
     stream = agent.stream[0]
@@ -41,8 +41,11 @@ def _settle(arena, agent, options, row, is_planned):
         committed = try_commit(arena, agent.work, stream, row)
     while committed == 0 and (record.attempts == 0 or (is_planned and record.attempts < options.attempts)):
         look_at_store(arena, agent.work, row)
-        if record.attempts > 0 and record.cause < CONFLICT_LINK \
-                and record.snapshot_version == agent.work.walk[0].version:
+        if (
+            record.attempts > 0
+            and record.cause < CONFLICT_LINK
+            and record.snapshot_version == agent.work.walk[0].version
+        ):
             break  # it failed on this very state
         if not plan(arena, agent, options, row, request.agent):
             break
@@ -58,13 +61,17 @@ def _settle(arena, agent, options, row, is_planned):
     return DONE
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _settle_turns(arena, agent, options, row, is_planned):
     """Settle the turn's request and all that are ready behind it; the caller has set SETTLING."""
     gate, records = arena.gate, arena.records
     while True:
         code = _settle(arena, agent, options, row, is_planned)
-        if code == DONE and row + 1 == arena.requests.shape[0] and not settle_departures(arena, agent, np.inf):
+        if (
+            code == DONE
+            and row + 1 == arena.requests.shape[0]
+            and not settle_departures(arena, agent, np.inf)
+        ):
             code = NO_LEDGER
         lock(gate.mutex)
         row += 1

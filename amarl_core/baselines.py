@@ -12,11 +12,21 @@ from amarl_core.arena import BUSY, DONE, NO_LEDGER, NO_ROOM, STOPPED
 from amarl_core.arrival import settle_departures
 from amarl_core.departures import push
 from amarl_core.errors import AmarlError
-from amarl_core.native import KERNEL
+from amarl_core.native import INNER, KERNEL
 from amarl_core.rollout import try_commit, write_route
 from amarl_core.routing import ACCEPTED, HOP_LIMIT, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY
-from amarl_core.search import (BY_LATENCY, BY_PRICE, EXHAUSTED, FOUND, NONE, RUN_STAGE, Rule, bound_search,
-                               find_route, make_search, weigh)
+from amarl_core.search import (
+    BY_LATENCY,
+    BY_PRICE,
+    EXHAUSTED,
+    FOUND,
+    NONE,
+    RUN_STAGE,
+    Rule,
+    bound_search,
+    find_route,
+    weigh,
+)
 from amarl_core.store import STOP, read_snapshot
 
 ALWAYS = 2.0
@@ -57,8 +67,11 @@ def baseline(name: str, *, mu: float = 100.0, reserve_above: float = 0.2, loose_
     return Baseline(name, Rule(criterion, int(name != "fixed_shortest"), float(share), float(loose_ms)), mu)
 
 
-TUNED = {"priced": dict(mu=1000.0), "reservation": dict(reserve_above=0.1),
-         "priced_reservation": dict(mu=100.0, reserve_above=0.4)}
+TUNED = {
+    "priced": dict(mu=1000.0),
+    "reservation": dict(reserve_above=0.1),
+    "priced_reservation": dict(mu=100.0, reserve_above=0.4),
+}
 """Settings with the best mean GoS on the training days of `python -m amarl_core.calibrate`."""
 
 
@@ -67,7 +80,7 @@ def tuned(name: str) -> Baseline:
     return baseline(name, **TUNED.get(name, {}))
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _trace_back(world, work, search, request, label):
     """Write the route that ends in a label into the walk, and its latency on the snapshot."""
     w = work.walk[0]
@@ -96,7 +109,7 @@ def _trace_back(world, work, search, request, label):
         at = step.parent
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _route_by_rule(world, work, search, request, rule, reserved, max_hops):
     """Plan one request by a rule on the snapshot in `work`; the walk's cause says how it went."""
     w = work.walk[0]

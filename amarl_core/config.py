@@ -7,6 +7,8 @@ How the defaults were chosen: on training days only, by the GoS reached within a
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
 from amarl_core.errors import AmarlError
 from amarl_core.inference import ACTIVATIONS
 from amarl_core.routing import MASKS, SLOT_ORDERS
@@ -56,8 +58,12 @@ class TrainConfig:
     deterministic: bool = False  # one thread, agents take turns in order of time
 
     def __post_init__(self) -> None:
-        for name, valid in (("method", METHODS), ("mask", MASKS), ("slot_order", SLOT_ORDERS),
-                            ("activation", ACTIVATIONS)):
+        for name, valid in (
+            ("method", METHODS),
+            ("mask", MASKS),
+            ("slot_order", SLOT_ORDERS),
+            ("activation", ACTIVATIONS),
+        ):
             value = getattr(self, name)
             if value not in valid:
                 raise AmarlError(f"{name} is {value!r}; expected one of {', '.join(valid)}")
@@ -71,11 +77,17 @@ class TrainConfig:
             self._check(name, float, 1e-9)
         for name in ("gamma", "gae_lambda"):
             self._check(name, float, 0.0, 1.0)
+        for name in ("success", "failure"):
+            self._check(name, float, -1e6)
         self._check("mu", float, 1.0 + 1e-9)
+        if not isinstance(self.deterministic, bool):
+            raise AmarlError(f"deterministic is {self.deterministic!r}; expected True or False")
 
-    def _check(self, name: str, kind: type, least: float, most: float = float("inf")) -> None:
+    def _check(self, name: str, kind: type, least: float, most: float = 1e9) -> None:
         value = getattr(self, name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if name == "lag_s" and value == float("inf"):
+            return  # unbounded lag
+        is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
         if not is_number or (kind is int and value != int(value)) or not least <= value <= most:
             wanted = "an integer" if kind is int else "a number"
             raise AmarlError(f"{name} is {value!r}; expected {wanted} from {least:g} to {most:g}")

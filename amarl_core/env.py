@@ -10,14 +10,36 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 
+from amarl_core.arena import Agent, Arena
 from amarl_core.config import TrainConfig
+from amarl_core.departures import pop, push
 from amarl_core.errors import AmarlError
 from amarl_core.inference import make_nets
 from amarl_core.rollout import depart, look_at_store, try_commit, write_route
-from amarl_core.arena import Agent, Arena
-from amarl_core.departures import pop, push
-from amarl_core.routing import ACCEPTED, CAUSES, make_world, observation_size, observe, slot_count, take, to_decision
+from amarl_core.routing import (
+    ACCEPTED,
+    CAUSES,
+    make_world,
+    observation_size,
+    observe,
+    slot_count,
+    take,
+    to_decision,
+)
 from amarl_core.simulation import Simulation, Team, options_for
+
+
+class _MaskedSlots(gym.spaces.Discrete):
+    """The slots of an environment; a sample without a mask is drawn among those allowed now."""
+
+    def __init__(self, n: int, env: "RoutingEnv"):
+        super().__init__(n)
+        self._env = env
+
+    def sample(self, mask: np.ndarray | None = None, **options: Any) -> np.int64:
+        """Draw a slot that the mask (by default the environment's) allows."""
+        allowed = self._env.action_masks() if mask is None else mask
+        return super().sample(mask=np.asarray(allowed, np.int8), **options)
 
 
 class RoutingEnv(gym.Env):
@@ -37,7 +59,9 @@ class RoutingEnv(gym.Env):
 
     def __init__(self, scenario, trace, service: str | None = None, config: TrainConfig = TrainConfig()):
         if service is not None and service not in scenario.service_ids:
-            raise AmarlError(f"unknown service {service!r}; the scenario has {', '.join(scenario.service_ids)}")
+            raise AmarlError(
+                f"unknown service {service!r}; the scenario has {', '.join(scenario.service_ids)}"
+            )
         if service is not None:
             trace = trace[trace.service == scenario.service_ids.index(service)]
         if len(trace) == 0:
@@ -45,8 +69,10 @@ class RoutingEnv(gym.Env):
         self.scenario, self.trace, self.config = scenario, trace, config
         self.world = make_world(scenario, config.mu)
         n_slots = slot_count(self.world, config.max_slots)
-        self.observation_space = gym.spaces.Box(-2.0, 2.0, (observation_size(self.world, n_slots),), np.float32)
-        self.action_space = gym.spaces.Discrete(n_slots)
+        self.observation_space = gym.spaces.Box(
+            -2.0, 2.0, (observation_size(self.world, n_slots),), np.float32
+        )
+        self.action_space = _MaskedSlots(n_slots, self)
         self._nets = make_nets(1, 1, 1, n_slots, "relu")
         self._start_over()
 
@@ -61,8 +87,9 @@ class RoutingEnv(gym.Env):
     def _start_over(self) -> None:
         """Empty the network and go back to the first request."""
         self._options = options_for(self.config)
-        self.simulation = Simulation(self.scenario, self.world, self.trace, Team.of(self.scenario, "env"), self._nets,
-                                     self._options)
+        self.simulation = Simulation(
+            self.scenario, self.world, self.trace, Team.of(self.scenario, "env"), self._nets, self._options
+        )
         self._row = -1
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
@@ -98,19 +125,26 @@ class RoutingEnv(gym.Env):
         """
         work = self._agent.work
         if not work.mask[action]:
-            raise AmarlError(f"slot {action} is masked; allowed now: {np.flatnonzero(work.mask).tolist()}. "
-                             "Train with MaskablePPO, which reads action_masks()")
+            raise AmarlError(
+                f"slot {action} is masked; allowed now: {np.flatnonzero(work.mask).tolist()}. "
+                "Train with MaskablePPO, which reads action_masks()"
+            )
         walk = work.walk[0]
         price, hops = float(walk["price"]), int(walk["n_links"])
         take(self.world, work, self._arena.requests[self._row], work.slot_link[action])
         is_open = self._is_open()
         options = self._options
-        reward = -options.beta * (float(walk["price"]) - price) - options.hop_cost * (int(walk["n_links"]) - hops)
+        reward = -options.beta * (float(walk["price"]) - price) - options.hop_cost * (
+            int(walk["n_links"]) - hops
+        )
         info: dict[str, Any] = {}
         if not is_open:
             accepted = self._finish()
             reward += options.success if accepted else options.failure
-            info = {"is_success": bool(accepted), "cause": CAUSES[self._arena.records.rows[self._row]["cause"]]}
+            info = {
+                "is_success": bool(accepted),
+                "cause": CAUSES[self._arena.records.rows[self._row]["cause"]],
+            }
             work.mask[:] = True  # an ended episode has no choice; all slots stand for none
         return work.observation.copy(), reward, not is_open, False, info
 

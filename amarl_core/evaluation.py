@@ -7,12 +7,12 @@ import pandas as pd
 
 from amarl_core.arena import BUSY, DONE
 from amarl_core.baselines import Baseline, serve_rule
+from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.inference import make_nets
 from amarl_core.routing import make_world
 from amarl_core.search import make_search
 from amarl_core.simulation import AgentError, Clocked, Simulation, Team, options_for, play, run_threads
-from amarl_core.config import TrainConfig
 
 EVAL_ATTEMPTS = 3
 EVAL_LAG_S = 60.0
@@ -35,14 +35,29 @@ class Played:
     stale: float  # mean number of commits and releases between a snapshot and its commit
 
 
-def evaluate(policy, trace, order: str = "arrival", attempts: int = EVAL_ATTEMPTS, *, lag_s: float = EVAL_LAG_S,
-             window: int = EVAL_WINDOW) -> pd.DataFrame:
+def evaluate(
+    policy,
+    trace,
+    order: str = "arrival",
+    attempts: int = EVAL_ATTEMPTS,
+    *,
+    lag_s: float = EVAL_LAG_S,
+    window: int = EVAL_WINDOW,
+) -> pd.DataFrame:
     """Serve a trace from an empty network and return its decisions; see `play_trace`."""
     return play_trace(policy, trace, order, attempts, lag_s=lag_s, window=window).decisions
 
 
-def play_trace(policy, trace, order: str = "arrival", attempts: int = EVAL_ATTEMPTS, *, lag_s: float = EVAL_LAG_S,
-               window: int = EVAL_WINDOW, scenario=None) -> Played:
+def play_trace(
+    policy,
+    trace,
+    order: str = "arrival",
+    attempts: int = EVAL_ATTEMPTS,
+    *,
+    lag_s: float = EVAL_LAG_S,
+    window: int = EVAL_WINDOW,
+    scenario=None,
+) -> Played:
     """Serve a trace from an empty network, by a trained run or by a baseline.
 
     Args:
@@ -68,8 +83,9 @@ def play_trace(policy, trace, order: str = "arrival", attempts: int = EVAL_ATTEM
     return _played(simulation, play(simulation, order))
 
 
-def time_trace(run, trace, order: str, attempts: int, *, lag_s: float = EVAL_LAG_S,
-               window: int = EVAL_WINDOW) -> Clocked:
+def time_trace(
+    run, trace, order: str, attempts: int, *, lag_s: float = EVAL_LAG_S, window: int = EVAL_WINDOW
+) -> Clocked:
     """Serve a trace as `play_trace` does, from first arrival to last departure; return only what it took."""
     options = options_for(run.config, attempts=attempts, lag_s=lag_s, window=window)
     return play(Simulation(run.scenario, run.world, trace, run.team, run.nets, options), order)
@@ -78,8 +94,14 @@ def time_trace(run, trace, order: str, attempts: int, *, lag_s: float = EVAL_LAG
 def _played(simulation: Simulation, clocked: Clocked) -> Played:
     streams = np.concatenate([agent.stream for agent in simulation.agents])
     commits = max(int(streams["commits"].sum()), 1)
-    return Played(simulation.decisions(), simulation.ledger(), clocked, int(streams["steps"].sum()),
-                  int(streams["conflicts"].sum()), float(streams["stale"].sum() / commits))
+    return Played(
+        simulation.decisions(),
+        simulation.ledger(),
+        clocked,
+        int(streams["steps"].sum()),
+        int(streams["conflicts"].sum()),
+        float(streams["stale"].sum() / commits),
+    )
 
 
 def _play_rule(rule: Baseline, scenario, trace) -> Played:
@@ -94,8 +116,15 @@ def _play_rule(rule: Baseline, scenario, trace) -> Played:
 
     def serve(a: int) -> None:
         while True:
-            code = serve_rule(simulation.arena, simulation.agents[0], search, rule.rule, reserved, MAX_HOPS,
-                              REQUESTS_PER_CALL)
+            code = serve_rule(
+                simulation.arena,
+                simulation.agents[0],
+                search,
+                rule.rule,
+                reserved,
+                MAX_HOPS,
+                REQUESTS_PER_CALL,
+            )
             if code == DONE or simulation.stopped:
                 return
             if code != BUSY:

@@ -28,7 +28,9 @@ def headline(evidence: Evidence) -> dict:
     result: dict = {method: _of_method(evidence, method) for method in METHODS}
     result |= {
         "amarl_minus_sarl": {"mean": difference[0], "ci95": list(difference[1:])},
-        "amarl_minus_rule": {rule: _with_interval(evidence.gain_over_rule(rule)) for rule in evidence.rules()},
+        "amarl_minus_rule": {
+            rule: _with_interval(evidence.gain_over_rule(rule)) for rule in evidence.rules()
+        },
         "ratio_train": float(np.median(evidence.train_ratio())),
         "ratio_test": float(np.nanmedian(evidence.test_ratio("arrival"))),
         "ratio_test_free": float(np.nanmedian(evidence.test_ratio("free"))),
@@ -38,13 +40,17 @@ def headline(evidence: Evidence) -> dict:
         "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},
         "gos_attempts_1": {method: float(gos_by_day(evidence.arrival1, method).mean()) for method in METHODS},
         "gos_free": {method: float(gos_by_day(evidence.free3, method).mean()) for method in METHODS},
-        "conflict_rate": {variant: _conflict_rate(study, variant) for variant in ("arrival3", "arrival1", "free3")},
+        "conflict_rate": {
+            variant: _conflict_rate(study, variant) for variant in ("arrival3", "arrival1", "free3")
+        },
         "audit_violations": int(evidence.audits["violations"].sum()),
         "audited_runs": len(evidence.audits),
         "machine": _machine(study),
         "seeds": list(study.seeds),
         "test_days": list(study.days),
-        "test_day_sha256": {day: load_scenario(study.info["scenario"]).test_day_sha256[day] for day in study.days},
+        "test_day_sha256": {
+            day: load_scenario(study.info["scenario"]).test_day_sha256[day] for day in study.days
+        },
         "profile": study.info["profile"],
         "command": study.info["command"],
         "reproduce_s": study.info["seconds"],
@@ -58,10 +64,18 @@ def _of_method(evidence: Evidence, method: str) -> dict:
     part = evidence.arrival3[evidence.arrival3["method"] == method]
     timing = evidence.timing[evidence.timing["method"] == method].sort_values("seed")
     test_s = np.nanmedian(evidence.test_s(method), axis=1)
-    return {"gos_mean": mean, "gos_ci95": [low, high], "gos_by_service": gos(part, ["service"]).to_dict(),
-            "train_s": timing["train_s"].tolist(), "train_cpu_s": timing["cpu_s"].tolist(), "test_s": test_s.tolist(),
-            "env_steps": timing["env_steps"].tolist(), "steps_per_s": timing["steps_per_s"].tolist(),
-            "updates": timing["updates"].tolist(), "peak_rss_mb": float(timing["peak_rss_mb"].max())}
+    return {
+        "gos_mean": mean,
+        "gos_ci95": [low, high],
+        "gos_by_service": gos(part, ["service"]).to_dict(),
+        "train_s": timing["train_s"].tolist(),
+        "train_cpu_s": timing["cpu_s"].tolist(),
+        "test_s": test_s.tolist(),
+        "env_steps": timing["env_steps"].tolist(),
+        "steps_per_s": timing["steps_per_s"].tolist(),
+        "updates": timing["updates"].tolist(),
+        "peak_rss_mb": float(timing["peak_rss_mb"].max()),
+    }
 
 
 def _with_interval(matrix: np.ndarray) -> dict:
@@ -73,8 +87,11 @@ def _conflict_rate(study: Study, variant: str) -> dict:
     """Return the share of attempted commits that were aborted, by method, over all seeds and days."""
     rates = {}
     for method in METHODS:
-        kinds = [read_frame(study.run_folder(method, seed) / record_name("ledger", day, variant), ["kind"])
-                 for seed in study.seeds for day in study.days]
+        kinds = [
+            read_frame(study.run_folder(method, seed) / record_name("ledger", day, variant), ["kind"])
+            for seed in study.seeds
+            for day in study.days
+        ]
         rates[method] = conflict_rate(pd.concat(kinds, ignore_index=True))
     return rates
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from amarl_core.native import KERNEL
+from amarl_core.native import INNER, KERNEL
 
 TANH, RELU = 0, 1
 ACTIVATIONS = ("tanh", "relu")
@@ -39,21 +39,33 @@ class Scratch(NamedTuple):
 
 def make_nets(n_agents: int, n_inputs: int, width: int, n_slots: int, activation: str) -> Nets:
     """Return zeroed weights."""
+
     def layer(rows: int, columns: int) -> np.ndarray:
         return np.zeros((n_agents, rows + 1, columns), np.float32)
-    return Nets(layer(n_inputs, width), layer(width, width), layer(width, n_slots),
-                layer(n_inputs, width), layer(width, width), layer(width, 1),
-                np.array([ACTIVATIONS.index(activation)]))
+
+    return Nets(
+        layer(n_inputs, width),
+        layer(width, width),
+        layer(width, n_slots),
+        layer(n_inputs, width),
+        layer(width, width),
+        layer(width, 1),
+        np.array([ACTIVATIONS.index(activation)]),
+    )
 
 
 def make_scratch(nets: Nets) -> Scratch:
     """Return layer outputs for one thread."""
     width, n_slots = nets.actor_3.shape[1] - 1, nets.actor_3.shape[2]
-    return Scratch(np.zeros(width, np.float32), np.zeros(width, np.float32), np.zeros(n_slots, np.float32),
-                   np.zeros(1, np.float32))
+    return Scratch(
+        np.zeros(width, np.float32),
+        np.zeros(width, np.float32),
+        np.zeros(n_slots, np.float32),
+        np.zeros(1, np.float32),
+    )
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _linear(x, weights, y):
     """y = x W + b, row by row so that the compiler can use vector instructions."""
     n_inputs, n_outputs = x.shape[0], y.shape[0]
@@ -66,7 +78,7 @@ def _linear(x, weights, y):
                 y[j] += a * weights[i, j]
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _activate(y, activation):
     if activation == TANH:
         for j in range(y.shape[0]):

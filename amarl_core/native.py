@@ -5,14 +5,17 @@ object is a row of int64 words that numpy owns; its address is stable for as lon
 """
 
 import ctypes
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 import numpy as np
 from numba import njit, types
 
-KERNEL = dict(nogil=True, cache=True, error_model="numpy")
+KERNEL = dict(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
 """Options of every kernel: no interpreter lock, cached on disk, no exceptions."""
+
+INNER = dict(KERNEL, no_cpython_wrapper=True)
+"""Options of a kernel that only kernels call (calling it from Python would crash); it compiles in less time."""
 
 MUTEX_WORDS = 16
 """int64 words kept for a pthread_mutex_t or a pthread_cond_t (at most 64 bytes on Linux and macOS)."""
@@ -23,11 +26,14 @@ _mutex_lock = types.ExternalFunction("pthread_mutex_lock", types.int32(types.uin
 _mutex_trylock = types.ExternalFunction("pthread_mutex_trylock", types.int32(types.uintp))
 _mutex_unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(types.uintp))
 _cond_signal = types.ExternalFunction("pthread_cond_signal", types.int32(types.uintp))
-_cond_timedwait = types.ExternalFunction("pthread_cond_timedwait",
-                                         types.int32(types.uintp, types.uintp, types.uintp))
+_cond_timedwait = types.ExternalFunction(
+    "pthread_cond_timedwait", types.int32(types.uintp, types.uintp, types.uintp)
+)
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
 
-_libc = ctypes.CDLL(None, use_errno=False)  # CDLL, not PyDLL: it lets go of the interpreter lock while it waits
+_libc = ctypes.CDLL(
+    None, use_errno=False
+)  # CDLL, not PyDLL: it lets go of the interpreter lock while it waits
 
 
 def new_mutex() -> np.ndarray:

@@ -59,13 +59,26 @@ def build_model(config: TrainConfig, n_inputs: int, n_slots: int, seed: int) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MaskablePPO(
-            "MlpPolicy", _SpacesOnly(n_inputs, n_slots), device="cpu", verbose=0,
+            "MlpPolicy",
+            _SpacesOnly(n_inputs, n_slots),
+            device="cpu",
+            verbose=0,
             learning_rate=LinearSchedule(config.learning_rate, config.final_learning_rate),
-            n_steps=config.minibatch, batch_size=config.minibatch, n_epochs=config.epochs, gamma=config.gamma,
-            gae_lambda=config.gae_lambda, clip_range=config.clip_range, ent_coef=config.entropy_weight,
-            vf_coef=config.value_weight, max_grad_norm=config.max_grad_norm,
-            policy_kwargs=dict(net_arch=[config.width, config.width], activation_fn=ACTIVATION[config.activation],
-                               optimizer_kwargs=dict(fused=True)))
+            n_steps=config.minibatch,
+            batch_size=config.minibatch,
+            n_epochs=config.epochs,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+            clip_range=config.clip_range,
+            ent_coef=config.entropy_weight,
+            vf_coef=config.value_weight,
+            max_grad_norm=config.max_grad_norm,
+            policy_kwargs=dict(
+                net_arch=[config.width, config.width],
+                activation_fn=ACTIVATION[config.activation],
+                optimizer_kwargs=dict(fused=True),
+            ),
+        )
     model.set_logger(Logger(None, []))
     return model
 
@@ -82,13 +95,14 @@ class UpdateStats:
 
 def parts(n: int, size: int) -> list[slice]:
     """Cut n samples into equal minibatches of about `size`, never one of a single sample."""
-    n_parts = max(1, round(n / size)) if n >= 2 * 2 else 1
+    n_parts = max(1, min(round(n / size), n // 2))
     cuts = np.linspace(0, n, n_parts + 1).astype(int)
-    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:])]
+    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
-def update(model: MaskablePPO, buffer: Buffer, n: int, progress_remaining: float,
-           generator: np.random.Generator) -> UpdateStats:
+def update(
+    model: MaskablePPO, buffer: Buffer, n: int, progress_remaining: float, generator: np.random.Generator
+) -> UpdateStats:
     """Do one PPO update on the first n >= 2 decisions of a rollout, as MaskablePPO.train() would.
 
     Args:
@@ -106,16 +120,31 @@ def update(model: MaskablePPO, buffer: Buffer, n: int, progress_remaining: float
     model._update_learning_rate(optimizer)
     clip = model.clip_range(progress_remaining)
     parameters = list(policy.parameters())
-    actor, head, critic, value_head = (policy.mlp_extractor.policy_net, policy.action_net,
-                                       policy.mlp_extractor.value_net, policy.value_net)
-    columns = [torch.from_numpy(a[:n]) for a in (buffer.observation, buffer.mask, buffer.action, buffer.log_prob,
-                                                 buffer.advantage, buffer.returns)]
+    actor, head, critic, value_head = (
+        policy.mlp_extractor.policy_net,
+        policy.action_net,
+        policy.mlp_extractor.value_net,
+        policy.value_net,
+    )
+    columns = [
+        torch.from_numpy(a[:n])
+        for a in (
+            buffer.observation,
+            buffer.mask,
+            buffer.action,
+            buffer.log_prob,
+            buffer.advantage,
+            buffer.returns,
+        )
+    ]
     totals, n_batches = np.zeros(4), 0
     for _ in range(model.n_epochs):
         order = torch.from_numpy(generator.permutation(n))
         shuffled = [column[order] for column in columns]
         for part in parts(n, model.batch_size):
-            observation, mask, action, old_log_prob, advantage, returns = (column[part] for column in shuffled)
+            observation, mask, action, old_log_prob, advantage, returns = (
+                column[part] for column in shuffled
+            )
             logits = head(actor(observation)).masked_fill(~mask, HUGE_NEGATIVE)  # (B, M)
             log_probs = torch.log_softmax(logits, dim=1)
             log_prob = log_probs.gather(1, action[:, None])[:, 0]
@@ -131,8 +160,10 @@ def update(model: MaskablePPO, buffer: Buffer, n: int, progress_remaining: float
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, model.max_grad_norm)
             if not torch.isfinite(norm):
-                raise FloatingPointError(f"the gradient is {norm.item()} (policy loss {policy_loss.item()}, value loss "
-                                         f"{value_loss.item()}); lower learning_rate")
+                raise FloatingPointError(
+                    f"the gradient is {norm.item()} (policy loss {policy_loss.item()}, value loss "
+                    f"{value_loss.item()}); lower learning_rate"
+                )
             optimizer.step()
             with torch.no_grad():
                 kl = (ratio - 1 - log_ratio).mean()
@@ -146,10 +177,14 @@ def update(model: MaskablePPO, buffer: Buffer, n: int, progress_remaining: float
 def copy_weights(model: MaskablePPO, nets: Nets, a: int) -> None:
     """Write a model's weights into agent a's slice of the kernels' networks."""
     policy = model.policy
-    layers = ((nets.actor_1, policy.mlp_extractor.policy_net[0]), (nets.actor_2, policy.mlp_extractor.policy_net[2]),
-              (nets.actor_3, policy.action_net),
-              (nets.critic_1, policy.mlp_extractor.value_net[0]), (nets.critic_2, policy.mlp_extractor.value_net[2]),
-              (nets.critic_3, policy.value_net))
+    layers = (
+        (nets.actor_1, policy.mlp_extractor.policy_net[0]),
+        (nets.actor_2, policy.mlp_extractor.policy_net[2]),
+        (nets.actor_3, policy.action_net),
+        (nets.critic_1, policy.mlp_extractor.value_net[0]),
+        (nets.critic_2, policy.mlp_extractor.value_net[2]),
+        (nets.critic_3, policy.value_net),
+    )
     for weights, layer in layers:
         weights[a, :-1] = layer.weight.detach().numpy().T
         weights[a, -1] = layer.bias.detach().numpy()
@@ -159,9 +194,15 @@ def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig
     """Write `<agent>.zip` (sb3's format) and `<agent>.json` (what it fits)."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / f"{agent}.zip")
-    about = {"agent": agent, "config": asdict(config), "scenario": scenario.name, "digest": scenario.digest,
-             "services": list(scenario.service_ids), "observation_size": model.observation_space.shape[0],
-             "n_slots": int(model.action_space.n)}
+    about = {
+        "agent": agent,
+        "config": asdict(config),
+        "scenario": scenario.name,
+        "digest": scenario.digest,
+        "services": list(scenario.service_ids),
+        "observation_size": model.observation_space.shape[0],
+        "n_slots": int(model.action_space.n),
+    }
     (folder / f"{agent}.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
@@ -173,15 +214,21 @@ def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) 
     """
     about_path, weights_path = folder / f"{agent}.json", folder / f"{agent}.zip"
     if not about_path.exists() or not weights_path.exists():
-        raise RunError(f"{folder}: no model of agent '{agent}'; expected {about_path.name} and {weights_path.name}")
+        raise RunError(
+            f"{folder}: no model of agent '{agent}'; expected {about_path.name} and {weights_path.name}"
+        )
     about = json.loads(about_path.read_text(encoding="utf-8"))
-    for name, found, expected in (("services", about["services"], list(scenario.service_ids)),
-                                  ("observation_size", about["observation_size"], n_inputs),
-                                  ("n_slots", about["n_slots"], n_slots)):
+    for name, found, expected in (
+        ("services", about["services"], list(scenario.service_ids)),
+        ("observation_size", about["observation_size"], n_inputs),
+        ("n_slots", about["n_slots"], n_slots),
+    ):
         if found != expected:
-            raise RunError(f"{about_path.name}: the model does not fit scenario '{scenario.name}': its {name} is "
-                           f"{found}, expected {expected}; train on this scenario (the model was trained on "
-                           f"'{about['scenario']}')")
+            raise RunError(
+                f"{about_path.name}: the model does not fit scenario '{scenario.name}': its {name} is "
+                f"{found}, expected {expected}; train on this scenario (the model was trained on "
+                f"'{about['scenario']}')"
+            )
     model = build_model(make_config(**about["config"]), n_inputs, n_slots, seed=0)
     with zipfile.ZipFile(weights_path) as archive:
         state = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)

@@ -7,7 +7,7 @@ idle, dear when nearly full.
 import numpy as np
 from numba import njit
 
-from amarl_core.native import KERNEL
+from amarl_core.native import INNER, KERNEL
 
 
 @njit(**KERNEL)
@@ -17,7 +17,7 @@ def price_of(table, used, share):
     return table[min(last, int(used * share * last))]
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _price_link(world, work, e, demand):
     """Price one link for a demand; infinite where it has no room."""
     if work.snapshot[e] + demand > world.links[e].capacity:
@@ -27,7 +27,7 @@ def _price_link(world, work, e, demand):
         work.link_cost[e] = price_of(world.price, work.snapshot[e], share) * demand * share
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _node_of_search(world, request, i):
     """Return the i-th node that a route may touch: transit nodes, then source and destination."""
     if i < world.transit.shape[0]:
@@ -48,6 +48,8 @@ def price_to_go(world, work, request, first_stage):
     if world.nodes[request.destination].stub:
         for i in range(world.in_start[request.destination], world.in_start[request.destination + 1]):
             _price_link(world, work, world.in_links[i], demand)
+        for i in range(world.out_start[request.destination], world.out_start[request.destination + 1]):
+            _price_link(world, work, world.out_links[i], demand)
     for stage in range(first_stage, world.chain_length[request.service]):
         function = world.chains[request.service, stage]
         for i in range(world.transit.shape[0] + 2):
@@ -95,11 +97,15 @@ def cost_to_go(world, work, request, first_stage, link_cost, stage_cost, cost):
                 layer[node] = 0.0 if node == destination else np.inf
             elif so_far[node] + to_go[node] <= bound:
                 layer[node] = cost[stage + 1, node] + stage_cost[stage, node]
-            if layer[node] < np.inf and not work.queued[node] and (node == destination or not world.nodes[node].stub):
+            if (
+                layer[node] < np.inf
+                and not work.queued[node]
+                and (node == destination or not world.nodes[node].stub)
+            ):
                 work.queue[n_queued] = node
                 work.queued[node] = True
                 n_queued += 1
-        _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued)
+        _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued, destination)
         if world.nodes[source].stub:  # its links lead out only: settled last
             for i in range(world.out_start[source], world.out_start[source + 1]):
                 e = world.out_links[i]
@@ -107,8 +113,8 @@ def cost_to_go(world, work, request, first_stage, link_cost, stage_cost, cost):
                 layer[source] = min(layer[source], link_cost[e] + layer[target])
 
 
-@njit(**KERNEL)
-def _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued):
+@njit(**INNER)
+def _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued, destination):
     """Lower one layer's costs along links until none improves (label-correcting, first in first out)."""
     n_nodes = work.queue.shape[0]
     head = 0
@@ -117,8 +123,17 @@ def _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued):
         head = head + 1 if head + 1 < n_nodes else 0
         n_queued -= 1
         work.queued[node] = False
-        for i in range(world.in_start[node], world.in_start[node + 1]):
-            e = world.in_links[i]
+        first, last = world.in_start[node], world.in_start[node + 1]
+        n_more = 0
+        if world.nodes[destination].stub:  # a route may go on from there when its chain is not done
+            n_more = world.out_start[destination + 1] - world.out_start[destination]
+        for i in range(first, last + n_more):
+            if i < last:
+                e = world.in_links[i]
+            else:
+                e = world.out_links[world.out_start[destination] + i - last]
+                if world.links[e].target != node:
+                    continue
             source = world.links[e].source
             through = layer[node] + link_cost[e]
             if through < layer[source] and so_far[source] + world.links[e].delay + to_go[node] <= bound:

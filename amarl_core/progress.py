@@ -33,13 +33,33 @@ class Progress:
         on_progress: called with the table at each heartbeat.
     """
 
-    def __init__(self, agents: tuple[str, ...], n_requests: int, folder: Path | None,
-                 on_progress: Callable[[pd.DataFrame], None] | None):
+    def __init__(
+        self,
+        agents: tuple[str, ...],
+        n_requests: int,
+        folder: Path | None,
+        on_progress: Callable[[pd.DataFrame], None] | None,
+    ):
         self.agents, self.n_requests, self.folder, self.on_progress = agents, n_requests, folder, on_progress
         self._rows: list[dict] = []
         self._lock = threading.Lock()  # guards _rows and _last
-        self._last = [dict(update=0, requests=0, accepted=0, conflicts=0, commits=0, stale=0, reward=0.0, steps=0,
-                           gos_recent=np.nan, rollout_s=0.0, update_s=0.0, wait_s=0.0) for _ in agents]
+        self._last = [
+            dict(
+                update=0,
+                requests=0,
+                accepted=0,
+                conflicts=0,
+                commits=0,
+                stale=0,
+                reward=0.0,
+                steps=0,
+                gos_recent=np.nan,
+                rollout_s=0.0,
+                update_s=0.0,
+                wait_s=0.0,
+            )
+            for _ in agents
+        ]
         self._began = self._logged = time.perf_counter()
 
     def note(self, a: int, agent: Agent, stats, n: int, rollout_s: float, update_s: float) -> None:
@@ -52,20 +72,37 @@ class Progress:
             if stats is None:
                 return
             wait_s = stream["wait_ns"] / 1e9
-            now = {name: stream[name].item() for name in ("accepted", "conflicts", "commits", "stale", "reward",
-                                                          "steps")} | {"requests": int(stream["cursor"])}
+            now = {
+                name: stream[name].item()
+                for name in ("accepted", "conflicts", "commits", "stale", "reward", "steps")
+            } | {"requests": int(stream["cursor"])}
             past = {name: now[name] - last[name] for name in now}
             gos = past["accepted"] / max(past["requests"], 1)
             recent = gos if np.isnan(last["gos_recent"]) else RECENT * last["gos_recent"] + (1 - RECENT) * gos
             last |= now | {"update": last["update"] + 1, "gos_recent": recent, "wait_s": wait_s}
-            self._rows.append({
-                "agent": self.agents[a], "update": last["update"], "wall_s": time.perf_counter() - self._began,
-                "sim_t_s": stream["clock"].item(), "steps": now["steps"], "requests": now["requests"],
-                "accepted": now["accepted"], "gos": gos, "gos_recent": recent,
-                "reward": past["reward"] / max(past["requests"], 1), "entropy": stats.entropy, "kl": stats.kl,
-                "value_loss": stats.value_loss, "policy_loss": stats.policy_loss, "conflicts": now["conflicts"],
-                "staleness": past["stale"] / max(past["commits"], 1), "wait_s": wait_s,
-                "update_s": last["update_s"], "rollout_s": last["rollout_s"] - wait_s})
+            self._rows.append(
+                {
+                    "agent": self.agents[a],
+                    "update": last["update"],
+                    "wall_s": time.perf_counter() - self._began,
+                    "sim_t_s": stream["clock"].item(),
+                    "steps": now["steps"],
+                    "requests": now["requests"],
+                    "accepted": now["accepted"],
+                    "gos": gos,
+                    "gos_recent": recent,
+                    "reward": past["reward"] / max(past["requests"], 1),
+                    "entropy": stats.entropy,
+                    "kl": stats.kl,
+                    "value_loss": stats.value_loss,
+                    "policy_loss": stats.policy_loss,
+                    "conflicts": now["conflicts"],
+                    "staleness": past["stale"] / max(past["commits"], 1),
+                    "wait_s": wait_s,
+                    "update_s": last["update_s"],
+                    "rollout_s": last["rollout_s"] - wait_s,
+                }
+            )
 
     def tick(self) -> None:
         """Every HEARTBEAT_S: log a line per agent and write progress.parquet."""
@@ -79,9 +116,17 @@ class Progress:
         share = requests / max(self.n_requests, 1)
         left = (now - self._began) * (1 / share - 1) if share > 0 else float("nan")
         steps = sum(entry["steps"] for entry in last)
-        log.info("%3.0f %%  %6.0f s  %.0f s left  %.0fk steps/s  GoS %s", 100 * share, now - self._began, left,
-                 steps / (now - self._began) / 1000,
-                 "  ".join(f"{agent} {100 * entry['gos_recent']:.1f} %" for agent, entry in zip(self.agents, last)))
+        log.info(
+            "%3.0f %%  %6.0f s  %.0f s left  %.0fk steps/s  GoS %s",
+            100 * share,
+            now - self._began,
+            left,
+            steps / (now - self._began) / 1000,
+            "  ".join(
+                f"{agent} {100 * entry['gos_recent']:.1f} %"
+                for agent, entry in zip(self.agents, last, strict=True)
+            ),
+        )
         frame = self.frame()
         if self.folder is not None:
             write_frame(self.folder / "progress.parquet", frame)
@@ -97,12 +142,24 @@ class Progress:
         """Return seconds by phase and agent, counts and peak memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         by_agent = {}
-        for name, entry in zip(self.agents, self._last):
-            by_agent[name] = {"rollout_s": entry["rollout_s"] - entry["wait_s"], "update_s": entry["update_s"],
-                              "wait_s": entry["wait_s"], "steps": entry["steps"], "requests": entry["requests"],
-                              "updates": entry["update"]}
+        for name, entry in zip(self.agents, self._last, strict=True):
+            by_agent[name] = {
+                "rollout_s": entry["rollout_s"] - entry["wait_s"],
+                "update_s": entry["update_s"],
+                "wait_s": entry["wait_s"],
+                "steps": entry["steps"],
+                "requests": entry["requests"],
+                "updates": entry["update"],
+            }
         steps = sum(entry["steps"] for entry in self._last)
-        return {"train_s": clocked.wall_s, "cpu_s": clocked.cpu_s, "compile_s": compile_s, "env_steps": steps,
-                "requests": sum(entry["requests"] for entry in self._last),
-                "updates": sum(entry["update"] for entry in self._last), "steps_per_s": steps / clocked.wall_s,
-                "peak_rss_mb": peak / (1024 if sys.platform != "darwin" else 1024 ** 2), "by_agent": by_agent}
+        return {
+            "train_s": clocked.wall_s,
+            "cpu_s": clocked.cpu_s,
+            "compile_s": compile_s,
+            "env_steps": steps,
+            "requests": sum(entry["requests"] for entry in self._last),
+            "updates": sum(entry["update"] for entry in self._last),
+            "steps_per_s": steps / clocked.wall_s,
+            "peak_rss_mb": peak / (1024 if sys.platform != "darwin" else 1024**2),
+            "by_agent": by_agent,
+        }

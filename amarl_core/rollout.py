@@ -11,9 +11,17 @@ from amarl_core.arena import AHEAD, BUSY, DONE, EVENTS_PER_CALL, FULL, NO_LEDGER
 from amarl_core.departures import pop, push
 from amarl_core.gate import announce, slowest, wait_for
 from amarl_core.inference import actor, critic, most_likely, sample
-from amarl_core.native import KERNEL
-from amarl_core.routing import (ACCEPTED, CONFLICT_LINK, CONFLICT_NODE, begin, observe, route_delta, take,
-                                to_decision)
+from amarl_core.native import INNER, KERNEL
+from amarl_core.routing import (
+    ACCEPTED,
+    CONFLICT_LINK,
+    CONFLICT_NODE,
+    begin,
+    observe,
+    route_delta,
+    take,
+    to_decision,
+)
 from amarl_core.store import STOP, commit, read_snapshot, release
 
 
@@ -80,10 +88,26 @@ def try_commit(arena, work, stream, row):
     records = arena.records
     record = records.rows[row]
     request = arena.requests[row]
-    n = route_delta(arena.world, records.links[row], record.n_links, records.hosts[row], record.n_hosts, request,
-                    work.resources, work.amounts)
-    lacking, version = commit(arena.shared, work.resources, work.amounts, n, row, request.agent, request.t_s,
-                              record.snapshot_version)
+    n = route_delta(
+        arena.world,
+        records.links[row],
+        record.n_links,
+        records.hosts[row],
+        record.n_hosts,
+        request,
+        work.resources,
+        work.amounts,
+    )
+    lacking, version = commit(
+        arena.shared,
+        work.resources,
+        work.amounts,
+        n,
+        row,
+        request.agent,
+        request.t_s,
+        record.snapshot_version,
+    )
     if lacking == -1:
         record.commit_version = version
         stream.commits += 1
@@ -101,8 +125,16 @@ def depart(arena, work, row, t_s):
     """Give back what a request took; return the store's version or a negative code."""
     record = arena.records.rows[row]
     request = arena.requests[row]
-    n = route_delta(arena.world, arena.records.links[row], record.n_links, arena.records.hosts[row], record.n_hosts,
-                    request, work.resources, work.amounts)
+    n = route_delta(
+        arena.world,
+        arena.records.links[row],
+        record.n_links,
+        arena.records.hosts[row],
+        record.n_hosts,
+        request,
+        work.resources,
+        work.amounts,
+    )
     return release(arena.shared, work.resources, work.amounts, n, row, request.agent, t_s)
 
 
@@ -116,7 +148,9 @@ def close_episode(agent, options, first, accepted):
     advantage = 0.0
     next_value = 0.0
     for b in range(buffer.fill[0] - 1, first - 1, -1):
-        reward = outcome - options.beta * (price - buffer.price[b]) - options.hop_cost * (hops - buffer.hops[b])
+        reward = (
+            outcome - options.beta * (price - buffer.price[b]) - options.hop_cost * (hops - buffer.hops[b])
+        )
         outcome = 0.0
         price, hops = buffer.price[b], buffer.hops[b]
         delta = reward + options.gamma * next_value - buffer.value[b]
@@ -128,7 +162,7 @@ def close_episode(agent, options, first, accepted):
         agent.stream[0].reward += reward
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _serve_one(arena, agent, options, row):
     """Plan, commit and, after a conflict, plan again: one request in free order. Returns a negative code on failure."""
     stream = agent.stream[0]
@@ -171,7 +205,10 @@ def serve_free(arena, agent, options, horizon_s):
     for _ in range(EVENTS_PER_CALL):
         if arena.shared.control[STOP]:
             return STOPPED
-        if options.learn and buffer.fill[0] + options.rules.max_hops * options.attempts > buffer.action.shape[0]:
+        if (
+            options.learn
+            and buffer.fill[0] + options.rules.max_hops * options.attempts > buffer.action.shape[0]
+        ):
             return FULL
         arrival, departure = np.inf, np.inf
         if stream.cursor < agent.mine.shape[0]:

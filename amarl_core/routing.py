@@ -10,13 +10,23 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from amarl_core.native import KERNEL
+from amarl_core.native import INNER, KERNEL
 from amarl_core.prices import price_of, price_to_go
 
-CAUSES = ("accepted", "dead_end_bandwidth", "dead_end_compute", "dead_end_latency", "dead_end_loop", "dead_end_slots",
-          "hop_limit", "conflict_link", "conflict_node")
-(ACCEPTED, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY, LOOP, NO_SLOT, HOP_LIMIT, CONFLICT_LINK,
- CONFLICT_NODE) = range(len(CAUSES))
+CAUSES = (
+    "accepted",
+    "dead_end_bandwidth",
+    "dead_end_compute",
+    "dead_end_latency",
+    "dead_end_loop",
+    "dead_end_slots",
+    "hop_limit",
+    "conflict_link",
+    "conflict_node",
+)
+(ACCEPTED, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY, LOOP, NO_SLOT, HOP_LIMIT, CONFLICT_LINK, CONFLICT_NODE) = (
+    range(len(CAUSES))
+)
 FREE_SLOT = ACCEPTED
 """Why a neighbour is not allowed shares the causes' codes; an allowed one has code 0."""
 
@@ -28,17 +38,41 @@ STATIC, PRICED = range(2)
 SLOT_FEATURES = 8
 GLOBAL_FEATURES = 7
 
-LINK = np.dtype([("source", "i4"), ("target", "i4"), ("capacity", "i8"), ("delay", "f8"), ("share", "f8")])
+LINK = np.dtype([("source", "i8"), ("target", "i8"), ("capacity", "i8"), ("delay", "f8"), ("share", "f8")])
 """`share` is 1 / capacity: a division less in the innermost loops."""
 
-NODE = np.dtype([("raw", "i8"), ("budget", "i8"), ("leaf", "i4"), ("stub", "i4"), ("share", "f8")])
+NODE = np.dtype([("raw", "i8"), ("budget", "i8"), ("leaf", "i8"), ("stub", "i8"), ("share", "f8")])
 """`share` is 1 / budget, 0 where there is none."""
 
-REQUEST = np.dtype([("t_s", "f8"), ("hold_s", "f8"), ("demand", "i8"), ("service", "i4"), ("source", "i4"),
-                    ("destination", "i4"), ("agent", "i4")])
-WALK = np.dtype([("latency", "f8"), ("price", "f8"), ("version", "i8"), ("stamp", "i8"), ("node", "i4"),
-                 ("stage", "i4"), ("n_links", "i4"), ("n_hosts", "i4"), ("n_slots", "i4"), ("n_valid", "i4"),
-                 ("cause", "i4"), ("priced", "i4"), ("forced", "i4"), ("open", "i4")])
+REQUEST = np.dtype(
+    [
+        ("t_s", "f8"),
+        ("hold_s", "f8"),
+        ("demand", "i8"),
+        ("service", "i8"),
+        ("source", "i8"),
+        ("destination", "i8"),
+        ("agent", "i8"),
+    ]
+)
+WALK = np.dtype(
+    [
+        ("latency", "f8"),
+        ("price", "f8"),
+        ("version", "i8"),
+        ("stamp", "i8"),
+        ("node", "i8"),
+        ("stage", "i8"),
+        ("n_links", "i8"),
+        ("n_hosts", "i8"),
+        ("n_slots", "i8"),
+        ("n_valid", "i8"),
+        ("cause", "i8"),
+        ("priced", "i8"),
+        ("forced", "i8"),
+        ("open", "i8"),
+    ]
+)
 
 
 class World(NamedTuple):
@@ -46,14 +80,14 @@ class World(NamedTuple):
 
     links: np.ndarray  # LINK[E]: kbps, ms
     nodes: np.ndarray  # NODE[N]: raw compute and budget in mcpu
-    out_start: np.ndarray  # int32[N + 1], into out_links
-    out_links: np.ndarray  # int32[E], links by source
-    in_start: np.ndarray  # int32[N + 1], into in_links
-    in_links: np.ndarray  # int32[<= E], links by target whose source is no stub
-    transit: np.ndarray  # int32[<= N], nodes that are no stubs
-    transit_links: np.ndarray  # int32[<= E], links between them
-    chains: np.ndarray  # int32[S, K], function of each stage, -1 beyond the end
-    chain_length: np.ndarray  # int32[S]
+    out_start: np.ndarray  # int64[N + 1], into out_links
+    out_links: np.ndarray  # int64[E], links by source
+    in_start: np.ndarray  # int64[N + 1], into in_links
+    in_links: np.ndarray  # int64[<= E], links by target whose source is no stub
+    transit: np.ndarray  # int64[<= N], nodes that are no stubs
+    transit_links: np.ndarray  # int64[<= E], links between them
+    chains: np.ndarray  # int64[S, K], function of each stage, -1 beyond the end
+    chain_length: np.ndarray  # int64[S]
     bound_ms: np.ndarray  # float64[S] (paper: tau_p)
     rate: np.ndarray  # int64[N, F], mcpu per Gb/s, -1 where not hosted
     processing: np.ndarray  # float64[F], ms on an idle node
@@ -69,19 +103,19 @@ class Work(NamedTuple):
     own: np.ndarray  # int64[E + N], what this request has taken so far
     visited: np.ndarray  # int64[N], stamp of the segment that last visited a node
     walk: np.ndarray  # WALK[1]
-    links: np.ndarray  # int32[H]
-    hosts: np.ndarray  # int32[K]
-    slot_link: np.ndarray  # int32[D]
-    slot_cause: np.ndarray  # int32[D], FREE_SLOT or why it is not allowed
+    links: np.ndarray  # int64[H]
+    hosts: np.ndarray  # int64[K]
+    slot_link: np.ndarray  # int64[D]
+    slot_cause: np.ndarray  # int64[D], FREE_SLOT or why it is not allowed
     slot_key: np.ndarray  # float64[D]
     mask: np.ndarray  # bool[M]
     observation: np.ndarray  # float32[SLOT_FEATURES * M + GLOBAL_FEATURES + S]
     cost: np.ndarray  # float64[K + 1, N], priced cost-to-go
     link_cost: np.ndarray  # float64[E]
     stage_cost: np.ndarray  # float64[K, N]
-    queue: np.ndarray  # int32[N]
+    queue: np.ndarray  # int64[N]
     queued: np.ndarray  # bool[N]
-    resources: np.ndarray  # int32[H + K], delta of a route
+    resources: np.ndarray  # int64[H + K], delta of a route
     amounts: np.ndarray  # int64[H + K]
 
 
@@ -111,25 +145,40 @@ def make_world(scenario, mu: float = 100.0, steps: int = 4096) -> World:
     nodes["raw"], nodes["budget"] = network.compute_mcpu, scenario.budget_mcpu
     nodes["stub"] = scenario.stub
     nodes["share"] = np.divide(1.0, scenario.budget_mcpu, out=np.zeros(n), where=scenario.budget_mcpu > 0)
-    nodes["leaf"] = np.bincount(network.source, minlength=n) == 1
-    out_links = np.argsort(network.source, kind="stable").astype(np.int32)
+    nodes["leaf"] = _leaves(network.source, network.target, n)
+    out_links = np.argsort(network.source, kind="stable").astype(np.int64)
     passable = np.flatnonzero(~scenario.stub[network.source])
-    in_links = passable[np.argsort(network.target[passable], kind="stable")].astype(np.int32)
+    in_links = passable[np.argsort(network.target[passable], kind="stable")].astype(np.int64)
     between = ~scenario.stub[network.source] & ~scenario.stub[network.target]
     return World(
-        links, nodes, _starts(network.source, n), out_links, _starts(network.target[passable], n), in_links,
-        np.flatnonzero(~scenario.stub).astype(np.int32), np.flatnonzero(between).astype(np.int32),
-        np.ascontiguousarray(scenario.chains, np.int32), np.ascontiguousarray(scenario.chain_length, np.int32),
+        links,
+        nodes,
+        _starts(network.source, n),
+        out_links,
+        _starts(network.target[passable], n),
+        in_links,
+        np.flatnonzero(~scenario.stub).astype(np.int64),
+        np.flatnonzero(between).astype(np.int64),
+        np.ascontiguousarray(scenario.chains, np.int64),
+        np.ascontiguousarray(scenario.chain_length, np.int64),
         np.ascontiguousarray(scenario.latency_ms, np.float64),
         np.ascontiguousarray(scenario.rate_mcpu_per_gbps, np.int64),
         np.ascontiguousarray(scenario.processing_ms, np.float64),
-        np.ascontiguousarray(scenario.delay_to_go), np.ascontiguousarray(scenario.delay_so_far),
-        mu ** (np.arange(steps + 1) / steps) - 1)
+        np.ascontiguousarray(scenario.delay_to_go),
+        np.ascontiguousarray(scenario.delay_so_far),
+        mu ** (np.arange(steps + 1) / steps) - 1,
+    )
+
+
+def _leaves(source: np.ndarray, target: np.ndarray, n: int) -> np.ndarray:
+    """Return bool[n]: nodes that hang off a single neighbour, in and out."""
+    neighbours = [set(target[source == node]) | set(source[target == node]) for node in range(n)]
+    return np.array([len(around) == 1 for around in neighbours])
 
 
 def _starts(keys: np.ndarray, n: int) -> np.ndarray:
-    """Return int32[n + 1], where each key's run starts in the sorted keys."""
-    return np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=n))]).astype(np.int32)
+    """Return int64[n + 1], where each key's run starts in the sorted keys."""
+    return np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=n))]).astype(np.int64)
 
 
 def slot_count(world: World, at_most: int = 10) -> int:
@@ -158,11 +207,25 @@ def make_work(world: World, n_slots: int, max_hops: int) -> Work:
     k = world.chains.shape[1]
     degree = int(np.diff(world.out_start).max())
     return Work(
-        np.zeros(e + n, np.int64), np.zeros(e + n, np.int64), np.zeros(n, np.int64), np.zeros(1, WALK),
-        np.zeros(max_hops, np.int32), np.zeros(k, np.int32), np.zeros(degree, np.int32), np.zeros(degree, np.int32),
-        np.zeros(degree), np.zeros(n_slots, np.bool_), np.zeros(observation_size(world, n_slots), np.float32),
-        np.zeros((k + 1, n)), np.zeros(e), np.zeros((k, n)), np.zeros(n, np.int32), np.zeros(n, np.bool_),
-        np.zeros(max_hops + k, np.int32), np.zeros(max_hops + k, np.int64))
+        np.zeros(e + n, np.int64),
+        np.zeros(e + n, np.int64),
+        np.zeros(n, np.int64),
+        np.zeros(1, WALK),
+        np.zeros(max_hops, np.int64),
+        np.zeros(k, np.int64),
+        np.zeros(degree, np.int64),
+        np.zeros(degree, np.int64),
+        np.zeros(degree),
+        np.zeros(n_slots, np.bool_),
+        np.zeros(observation_size(world, n_slots), np.float32),
+        np.zeros((k + 1, n)),
+        np.zeros(e),
+        np.zeros((k, n)),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.bool_),
+        np.zeros(max_hops + k, np.int64),
+        np.zeros(max_hops + k, np.int64),
+    )
 
 
 @njit(**KERNEL)
@@ -193,7 +256,7 @@ def begin(world, work, request, version):
     _process(world, work, request)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _can_run(world, work, request, node, stage):
     """Whether a node hosts the stage's function and has budget left for it on the snapshot."""
     rate = world.rate[node, world.chains[request.service, stage]]
@@ -203,7 +266,7 @@ def _can_run(world, work, request, node, stage):
     return work.snapshot[r] + work.own[r] + need_mcpu(request.demand, rate) <= world.nodes[node].budget
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _process(world, work, request):
     """Run the next stages where the walk stands, as many in a row as the node can."""
     w = work.walk[0]
@@ -231,7 +294,7 @@ def is_complete(world, work, request):
     return w.stage == world.chain_length[request.service] and w.node == request.destination
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _why_not(world, work, request, rules, link, to_go):
     """Return why a neighbour is not allowed now, or FREE_SLOT."""
     w = work.walk[0]
@@ -251,7 +314,7 @@ def _why_not(world, work, request, rules, link, to_go):
     return FREE_SLOT
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _sort_slots(work, n):
     """Insertion sort of the first n slots by key, then link id."""
     for i in range(1, n):
@@ -322,7 +385,7 @@ def observe(world, work, request, rules):
     bound = world.bound_ms[service]
     n_slots = work.mask.shape[0]
     x = work.observation
-    g = work.observation[SLOT_FEATURES * n_slots:]
+    g = work.observation[SLOT_FEATURES * n_slots :]
     if not w.priced:  # the first choice of this request
         price_to_go(world, work, request, stage)
         w.priced = 1
@@ -339,7 +402,11 @@ def observe(world, work, request, rules):
         _sort_stable(work, w.n_slots)  # equal costs keep the static order
     x[: SLOT_FEATURES * n_slots] = 0.0
     work.mask[:] = False
-    best = work.link_cost[work.slot_link[0]] + work.cost[stage, world.links[work.slot_link[0]].target]
+    best = np.inf
+    for i in range(w.n_slots):
+        best = min(
+            best, work.link_cost[work.slot_link[i]] + work.cost[stage, world.links[work.slot_link[i]].target]
+        )
     n_edges = world.links.shape[0]
     per_bound = 1.0 / bound
     to_go_from = world.to_go[service, stage, request.destination]
@@ -355,7 +422,10 @@ def observe(world, work, request, rules):
         x[at + 3] = max(-1.0, 1.0 - (w.latency + world.links[link].delay + to_go) * per_bound)
         if stage < length and world.rate[target, world.chains[service, stage]] >= 0:
             x[at + 4] = 1.0
-            x[at + 5] = 1.0 - (work.snapshot[n_edges + target] + work.own[n_edges + target]) * world.nodes[target].share
+            x[at + 5] = (
+                1.0
+                - (work.snapshot[n_edges + target] + work.own[n_edges + target]) * world.nodes[target].share
+            )
         x[at + 6] = 2.0 if work.slot_cause[i] == LOOP else to_go * per_bound
         cost = work.link_cost[link] + work.cost[stage, target]
         x[at + 7] = min(1.0, 10.0 * (cost - best)) if cost < np.inf else 1.0
@@ -365,7 +435,7 @@ def observe(world, work, request, rules):
     g[6] = min(1.0, best) if best < np.inf else 1.0
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _sort_stable(work, n):
     """Stable insertion sort of the first n slots by key alone."""
     for i in range(1, n):
@@ -426,5 +496,7 @@ def route_delta(world, links, n_links, hosts, n_hosts, request, resources, amoun
         amounts[i] = request.demand
     for i in range(n_hosts):
         resources[n_links + i] = world.links.shape[0] + hosts[i]
-        amounts[n_links + i] = need_mcpu(request.demand, world.rate[hosts[i], world.chains[request.service, i]])
+        amounts[n_links + i] = need_mcpu(
+            request.demand, world.rate[hosts[i], world.chains[request.service, i]]
+        )
     return n_links + n_hosts

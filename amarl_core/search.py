@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from amarl_core.native import KERNEL
+from amarl_core.native import INNER, KERNEL
 from amarl_core.prices import cost_to_go, price_of
 from amarl_core.routing import World, need_mcpu
 
@@ -21,8 +21,18 @@ RUN_STAGE = -1
 
 FOUND, NONE, EXHAUSTED = range(3)
 
-LABEL = np.dtype([("cost", "f8"), ("latency", "f8"), ("parent", "i4"), ("move", "i4"), ("node", "i4"),
-                  ("stage", "i4"), ("next", "i4"), ("depth", "i4")])
+LABEL = np.dtype(
+    [
+        ("cost", "f8"),
+        ("latency", "f8"),
+        ("parent", "i8"),
+        ("move", "i8"),
+        ("node", "i8"),
+        ("stage", "i8"),
+        ("next", "i8"),
+        ("depth", "i8"),
+    ]
+)
 
 
 class Search(NamedTuple):
@@ -30,8 +40,8 @@ class Search(NamedTuple):
 
     labels: np.ndarray  # LABEL[L]
     heap_key: np.ndarray  # float64[L]
-    heap_label: np.ndarray  # int32[L]
-    settled: np.ndarray  # int32[K + 1, N], first settled label of a state, -1 for none
+    heap_label: np.ndarray  # int64[L]
+    settled: np.ndarray  # int64[K + 1, N], first settled label of a state, -1 for none
     link_cost: np.ndarray  # float64[E], what the rule minimises
     stage_cost: np.ndarray  # float64[K, N]
     link_ms: np.ndarray  # float64[E], latency, infinite without room
@@ -54,9 +64,20 @@ class Rule(NamedTuple):
 def make_search(world: World, n_labels: int = 20_000) -> Search:
     """Return scratch for one thread."""
     n, e, k = len(world.nodes), len(world.links), world.chains.shape[1]
-    return Search(np.zeros(n_labels, LABEL), np.zeros(n_labels), np.zeros(n_labels, np.int32),
-                  np.full((k + 1, n), -1, np.int32), np.zeros(e), np.zeros((k, n)), np.zeros(e), np.zeros((k, n)),
-                  np.zeros((k + 1, n)), np.zeros((k + 1, n)), np.zeros(n, np.bool_), np.zeros(n, np.int64))
+    return Search(
+        np.zeros(n_labels, LABEL),
+        np.zeros(n_labels),
+        np.zeros(n_labels, np.int64),
+        np.full((k + 1, n), -1, np.int64),
+        np.zeros(e),
+        np.zeros((k, n)),
+        np.zeros(e),
+        np.zeros((k, n)),
+        np.zeros((k + 1, n)),
+        np.zeros((k + 1, n)),
+        np.zeros(n, np.bool_),
+        np.zeros(n, np.int64),
+    )
 
 
 @njit(**KERNEL)
@@ -69,7 +90,9 @@ def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
         search.link_ms[e] = link.delay if room else np.inf
         search.link_cost[e] = search.link_ms[e]
         if room and rule.criterion == BY_PRICE:
-            search.link_cost[e] = price_of(world.price, work.snapshot[e], link.share) * request.demand * link.share
+            search.link_cost[e] = (
+                price_of(world.price, work.snapshot[e], link.share) * request.demand * link.share
+            )
     search.chain_mcpu[:] = 0
     for stage in range(world.chain_length[request.service]):
         function = world.chains[request.service, stage]
@@ -101,20 +124,22 @@ def bound_search(world, work, search, request):
     return search.least_ms[0, request.source]
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _heap_push(search, n, key, label):
     i = n
     while i > 0:
         parent = (i - 1) // 2
         # of equal keys the newest label first: deepest, so ties do not fan out
-        if search.heap_key[parent] < key or (search.heap_key[parent] == key and search.heap_label[parent] > label):
+        if search.heap_key[parent] < key or (
+            search.heap_key[parent] == key and search.heap_label[parent] > label
+        ):
             break
         search.heap_key[i], search.heap_label[i] = search.heap_key[parent], search.heap_label[parent]
         i = parent
     search.heap_key[i], search.heap_label[i] = key, label
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _heap_pop(search, n):
     top = search.heap_label[0]
     key, label = search.heap_key[n - 1], search.heap_label[n - 1]
@@ -122,11 +147,17 @@ def _heap_pop(search, n):
     i = 0
     while 2 * i + 1 < n:
         child = 2 * i + 1
-        if child + 1 < n and (search.heap_key[child + 1] < search.heap_key[child] or (
+        if child + 1 < n and (
+            search.heap_key[child + 1] < search.heap_key[child]
+            or (
                 search.heap_key[child + 1] == search.heap_key[child]
-                and search.heap_label[child + 1] > search.heap_label[child])):
+                and search.heap_label[child + 1] > search.heap_label[child]
+            )
+        ):
             child += 1
-        if key < search.heap_key[child] or (key == search.heap_key[child] and label > search.heap_label[child]):
+        if key < search.heap_key[child] or (
+            key == search.heap_key[child] and label > search.heap_label[child]
+        ):
             break
         search.heap_key[i], search.heap_label[i] = search.heap_key[child], search.heap_label[child]
         i = child
@@ -134,7 +165,7 @@ def _heap_pop(search, n):
     return top
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _own_use(world, search, request, label, link, node):
     """Return what the label's route has taken of a link (kbps) or, with link < 0, of a node (mcpu)."""
     taken = 0
@@ -150,7 +181,7 @@ def _own_use(world, search, request, label, link, node):
     return taken
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _visited(search, label, node):
     """Whether the label's current segment has been at a node."""
     at = label
@@ -162,7 +193,7 @@ def _visited(search, label, node):
         at = search.labels[at].parent
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _uses_no_more(world, work, search, request, a, b):
     """Whether route a has taken no more than route b of every resource that a second use could exhaust."""
     n_edges = world.links.shape[0]
@@ -172,9 +203,14 @@ def _uses_no_more(world, work, search, request, a, b):
         if step.move == RUN_STAGE:
             taken = _own_use(world, search, request, a, -1, step.node)
             rest = world.nodes[step.node].budget - work.snapshot[n_edges + step.node]
-            if rest < search.chain_mcpu[step.node] and taken > _own_use(world, search, request, b, -1, step.node):
+            if rest < search.chain_mcpu[step.node] and taken > _own_use(
+                world, search, request, b, -1, step.node
+            ):
                 return False
-        elif work.snapshot[step.move] + request.demand * world.chains.shape[1] > world.links[step.move].capacity:
+        elif (
+            work.snapshot[step.move] + request.demand * world.chains.shape[1]
+            > world.links[step.move].capacity
+        ):
             taken = _own_use(world, search, request, a, step.move, -1)
             if taken > _own_use(world, search, request, b, step.move, -1):
                 return False
@@ -182,14 +218,17 @@ def _uses_no_more(world, work, search, request, a, b):
     return True
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _dominated(world, work, search, request, label):
     """Whether a settled label at the same state is at least as good in every respect."""
     candidate = search.labels[label]
     at = search.settled[candidate.stage, candidate.node]
     while at >= 0:
-        if search.labels[at].cost <= candidate.cost and search.labels[at].latency <= candidate.latency \
-                and _uses_no_more(world, work, search, request, at, label):
+        if (
+            search.labels[at].cost <= candidate.cost
+            and search.labels[at].latency <= candidate.latency
+            and _uses_no_more(world, work, search, request, at, label)
+        ):
             return True
         at = search.labels[at].next
     return False
@@ -242,8 +281,10 @@ def find_route(world, work, search, request, rule, max_hops):
                     continue
                 cost = label.cost + search.link_cost[move]
                 latency = label.latency + search.link_ms[move]
-            if search.least_cost[next_stage, target] == np.inf \
-                    or latency + search.least_ms[next_stage, target] > bound:
+            if (
+                search.least_cost[next_stage, target] == np.inf
+                or latency + search.least_ms[next_stage, target] > bound
+            ):
                 continue
             if move != RUN_STAGE and _visited(search, at, target):
                 continue

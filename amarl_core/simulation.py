@@ -10,15 +10,36 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from amarl_core.arena import (BUSY, DONE, NO_LEDGER, NO_ROOM, STREAM, Agent, Arena,
-                              Options, make_buffer, make_flows, make_gate, make_records)
+from amarl_core.arena import (
+    BUSY,
+    DONE,
+    NO_LEDGER,
+    NO_ROOM,
+    STREAM,
+    Agent,
+    Arena,
+    Options,
+    make_buffer,
+    make_flows,
+    make_gate,
+    make_records,
+)
 from amarl_core.arrival import serve_arrival
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.inference import Nets, make_scratch
 from amarl_core.rollout import serve_free
-from amarl_core.routing import (ACCEPTED, CAUSES, MASKS, REQUEST, SLOT_ORDERS, Rules, World, make_work,
-                                observation_size)
+from amarl_core.routing import (
+    ACCEPTED,
+    CAUSES,
+    MASKS,
+    REQUEST,
+    SLOT_ORDERS,
+    Rules,
+    World,
+    make_work,
+    observation_size,
+)
 from amarl_core.store import STOP, ledger_frame, make_shared
 
 log = logging.getLogger(__name__)
@@ -47,13 +68,24 @@ class Team:
         return cls((method,), np.zeros(n, np.int32))
 
 
-def options_for(config: TrainConfig, *, learn: bool = False, attempts: int = 1, lag_s: float = np.inf,
-                window: int = 0) -> Options:
+def options_for(
+    config: TrainConfig, *, learn: bool = False, attempts: int = 1, lag_s: float = np.inf, window: int = 0
+) -> Options:
     """Return the kernels' scalars for a configuration."""
     rules = Rules(MASKS.index(config.mask), SLOT_ORDERS.index(config.slot_order), int(config.max_hops))
-    return Options(rules, int(attempts), int(learn), float(lag_s), int(window), float(config.success),
-                   float(config.failure), float(config.hop_cost), float(config.beta), float(config.gamma),
-                   float(config.gae_lambda))
+    return Options(
+        rules,
+        int(attempts),
+        int(learn),
+        float(lag_s),
+        int(window),
+        float(config.success),
+        float(config.failure),
+        float(config.hop_cost),
+        float(config.beta),
+        float(config.gamma),
+        float(config.gae_lambda),
+    )
 
 
 def request_records(trace, team: Team) -> np.ndarray:
@@ -88,16 +120,38 @@ class Simulation:
         buffer_sizes: decisions of each agent's rollout; zeros when nobody learns.
     """
 
-    def __init__(self, scenario, world: World, trace, team: Team, nets: Nets, options: Options,
-                 buffer_sizes: list[int] | None = None):
+    def __init__(
+        self,
+        scenario,
+        world: World,
+        trace,
+        team: Team,
+        nets: Nets,
+        options: Options,
+        buffer_sizes: list[int] | None = None,
+    ):
+        if trace.service_ids != tuple(scenario.service_ids) or trace.node_ids != tuple(
+            scenario.network.node_ids
+        ):
+            raise AmarlError(
+                f"trace '{trace.name}' belongs to another world than scenario '{scenario.name}': its "
+                "services or nodes differ; generate or load it with this scenario"
+            )
         self.scenario, self.trace, self.team, self.options = scenario, trace, team, options
         n, n_agents, n_slots = len(trace), len(team.agents), nets.actor_3.shape[2]
         requests = request_records(trace, team)
         shared = make_shared(scenario.network.capacity_kbps, scenario.budget_mcpu, n * (2 + options.attempts))
         n_active = peak_active(trace.t_s, trace.hold_s)
-        self.arena = Arena(world, shared, make_gate(n_agents), nets, requests,
-                           make_records(n, options.rules.max_hops, world.chains.shape[1]), make_flows(n_active),
-                           np.zeros(1, np.int64))
+        self.arena = Arena(
+            world,
+            shared,
+            make_gate(n_agents),
+            nets,
+            requests,
+            make_records(n, options.rules.max_hops, world.chains.shape[1]),
+            make_flows(n_active),
+            np.zeros(1, np.int64),
+        )
         n_inputs = observation_size(world, n_slots)
         self.agents = []
         for a in range(n_agents):
@@ -106,9 +160,16 @@ class Simulation:
             stream["agent"] = a
             size = buffer_sizes[a] if buffer_sizes else 0
             own_active = peak_active(trace.t_s[mine], trace.hold_s[mine])
-            self.agents.append(Agent(stream, mine, make_flows(own_active),
-                                     make_work(world, n_slots, options.rules.max_hops), make_scratch(nets),
-                                     make_buffer(size, n_inputs, n_slots)))
+            self.agents.append(
+                Agent(
+                    stream,
+                    mine,
+                    make_flows(own_active),
+                    make_work(world, n_slots, options.rules.max_hops),
+                    make_scratch(nets),
+                    make_buffer(size, n_inputs, n_slots),
+                )
+            )
 
     def stop(self) -> None:
         """Ask every agent to return at its next event."""
@@ -131,7 +192,9 @@ class Simulation:
             else:
                 code = serve_free(self.arena, self.agents[a], self.options, horizon_s)
             if code in (NO_LEDGER, NO_ROOM):
-                raise AgentError(f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}")
+                raise AgentError(
+                    f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}"
+                )
             if code != BUSY:
                 return code
 
@@ -144,8 +207,12 @@ class Simulation:
     def ledger(self) -> pd.DataFrame:
         """Return the ledger in lock order."""
         network = self.scenario.network
-        return ledger_frame(self.arena.shared, self.trace.request_id, self.team.agents,
-                            tuple(network.link_ids) + tuple(network.node_ids))
+        return ledger_frame(
+            self.arena.shared,
+            self.trace.request_id,
+            self.team.agents,
+            tuple(network.link_ids) + tuple(network.node_ids),
+        )
 
 
 def decisions_frame(simulation: Simulation, served: np.ndarray) -> pd.DataFrame:
@@ -157,29 +224,33 @@ def decisions_frame(simulation: Simulation, served: np.ndarray) -> pd.DataFrame:
     def names(codes: np.ndarray, of: tuple[str, ...]) -> pd.Categorical:
         return pd.Categorical.from_codes(codes, list(of))
 
-    return pd.DataFrame({
-        "request_id": trace.request_id[served],
-        "t_s": requests["t_s"],
-        "hold_s": requests["hold_s"],
-        "service": names(requests["service"], scenario.service_ids),
-        "agent": names(requests["agent"], simulation.team.agents),
-        "source": names(requests["source"], network.node_ids),
-        "destination": names(requests["destination"], network.node_ids),
-        "demand_kbps": requests["demand"],
-        "accepted": rows["cause"] == ACCEPTED,
-        "cause": names(rows["cause"], CAUSES),
-        "latency_ms": rows["latency"],
-        "budget_ms": scenario.latency_ms[requests["service"]],
-        "hops": rows["n_links"],
-        "links": _list_column(records.links, served, rows["n_links"], network.link_ids),
-        "hosts": _list_column(records.hosts, served, rows["n_hosts"], network.node_ids),
-        "attempts": rows["attempts"].astype(np.int8),
-        "snapshot_version": rows["snapshot_version"],
-        "commit_version": rows["commit_version"],
-    })
+    return pd.DataFrame(
+        {
+            "request_id": trace.request_id[served],
+            "t_s": requests["t_s"],
+            "hold_s": requests["hold_s"],
+            "service": names(requests["service"], scenario.service_ids),
+            "agent": names(requests["agent"], simulation.team.agents),
+            "source": names(requests["source"], network.node_ids),
+            "destination": names(requests["destination"], network.node_ids),
+            "demand_kbps": requests["demand"],
+            "accepted": rows["cause"] == ACCEPTED,
+            "cause": names(rows["cause"], CAUSES),
+            "latency_ms": rows["latency"],
+            "budget_ms": scenario.latency_ms[requests["service"]],
+            "hops": rows["n_links"].astype(np.int16),
+            "links": _list_column(records.links, served, rows["n_links"], network.link_ids),
+            "hosts": _list_column(records.hosts, served, rows["n_hosts"], network.node_ids),
+            "attempts": rows["attempts"].astype(np.int8),
+            "snapshot_version": rows["snapshot_version"],
+            "commit_version": rows["commit_version"],
+        }
+    )
 
 
-def _list_column(table: np.ndarray, served: np.ndarray, lengths: np.ndarray, names: tuple[str, ...]) -> pd.Series:
+def _list_column(
+    table: np.ndarray, served: np.ndarray, lengths: np.ndarray, names: tuple[str, ...]
+) -> pd.Series:
     """Return ragged rows of codes as a pandas column of lists of names, dictionary-encoded."""
     table = table[served]
     flat = table[np.arange(table.shape[1]) < lengths[:, None]]
@@ -197,12 +268,16 @@ class Clocked:
     cpu_s: float
 
 
-def run_threads(names: tuple[str, ...], work: Callable[[int], None], stop: Callable[[], None],
-                on_tick: Callable[[], None] = lambda: None) -> Clocked:
+def run_threads(
+    names: tuple[str, ...],
+    work: Callable[[int], None],
+    stop: Callable[[], None],
+    on_tick: Callable[[], None] = lambda: None,
+) -> Clocked:
     """Run work(0), work(1), ... each in a thread of its own, calling on_tick about five times a second meanwhile.
 
-    An error in one thread stops the others and is raised here with the agent's name; Ctrl-C stops them all, waits
-    for them, and is raised again.
+    An error in one thread stops the others and is raised here with the agent's name; Ctrl-C, or an error of on_tick,
+    stops them all, waits for them, and is raised again.
     """
     errors: list[tuple[str, BaseException]] = []
 
@@ -213,7 +288,9 @@ def run_threads(names: tuple[str, ...], work: Callable[[int], None], stop: Calla
             errors.append((names[a], error))
             stop()
 
-    threads = [threading.Thread(target=guarded, args=(a,), name=names[a], daemon=True) for a in range(len(names))]
+    threads = [
+        threading.Thread(target=guarded, args=(a,), name=names[a], daemon=True) for a in range(len(names))
+    ]
     wall, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
@@ -222,7 +299,7 @@ def run_threads(names: tuple[str, ...], work: Callable[[int], None], stop: Calla
             while thread.is_alive():
                 thread.join(0.2)
                 on_tick()
-    except KeyboardInterrupt:
+    except BaseException:  # Ctrl-C, or an error of on_tick
         stop()
         for thread in threads:
             thread.join()
@@ -245,7 +322,9 @@ def play(simulation: Simulation, order: str) -> Clocked:
     """
     if order not in ORDERS:
         raise AmarlError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")
-    return run_threads(simulation.team.agents, lambda a: _serve_to_the_end(simulation, a, order), simulation.stop)
+    return run_threads(
+        simulation.team.agents, lambda a: _serve_to_the_end(simulation, a, order), simulation.stop
+    )
 
 
 def _serve_to_the_end(simulation: Simulation, a: int, order: str) -> None:

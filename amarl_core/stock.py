@@ -27,4 +27,8 @@ def stock_rate(scenario, n_steps: int, seed: int = 0) -> dict:
         seconds = time.perf_counter() - start
     finally:
         torch.set_num_threads(threads)
-    return {"env_steps": int(model.num_timesteps), "seconds": seconds, "steps_per_s": model.num_timesteps / seconds}
+    return {
+        "env_steps": int(model.num_timesteps),
+        "seconds": seconds,
+        "steps_per_s": model.num_timesteps / seconds,
+    }

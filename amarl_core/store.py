@@ -5,6 +5,7 @@ Links and nodes are *resources* in one integer vector: resource e is link e (kbp
 the ledger; a kernel takes it for a few dozen nanoseconds, and nothing waits or fails while holding it.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import pandas as pd
 from numba import njit
 
 from amarl_core.errors import AmarlError
-from amarl_core.native import KERNEL, held, lock, new_mutex, unlock
+from amarl_core.native import INNER, KERNEL, held, lock, new_mutex, unlock
 
 COMMIT, ABORT, RELEASE = 0, 1, 2
 KINDS = ("commit", "abort", "release")
@@ -22,11 +23,23 @@ KINDS = ("commit", "abort", "release")
 VERSION, N_LEDGER, STOP, LOCK_WAIT_NS, N_CONTROL = 0, 1, 2, 3, 4
 """Places in `Shared.control`: store version, ledger rows, stop flag, nanoseconds spent waiting for the mutex."""
 
+LARGEST = 2**62
+"""Amounts stay far below the end of int64."""
+
 FULL_LEDGER = -2
 """What a kernel returns when the ledger has no row left."""
 
-LEDGER = np.dtype([("t_s", "f8"), ("row", "i8"), ("snapshot_version", "i8"), ("store_version", "i8"),
-                   ("resource", "i4"), ("agent", "i2"), ("kind", "i2")])
+LEDGER = np.dtype(
+    [
+        ("t_s", "f8"),
+        ("row", "i8"),
+        ("snapshot_version", "i8"),
+        ("store_version", "i8"),
+        ("resource", "i8"),
+        ("agent", "i8"),
+        ("kind", "i8"),
+    ]
+)
 
 
 class Shared(NamedTuple):
@@ -42,8 +55,13 @@ class Shared(NamedTuple):
 def make_shared(capacity_kbps: np.ndarray, budget_mcpu: np.ndarray, n_ledger: int) -> Shared:
     """Return an empty network with room for n_ledger ledger rows."""
     limit = np.concatenate([capacity_kbps, budget_mcpu]).astype(np.int64)
-    return Shared(np.zeros_like(limit), limit, np.zeros(N_CONTROL, np.int64), new_mutex(),
-                  np.empty(max(n_ledger, 1), LEDGER))
+    return Shared(
+        np.zeros_like(limit),
+        limit,
+        np.zeros(N_CONTROL, np.int64),
+        new_mutex(),
+        np.empty(max(n_ledger, 1), LEDGER),
+    )
 
 
 @njit(**KERNEL)
@@ -58,7 +76,7 @@ def read_snapshot(shared, into):
     return version
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _write_ledger(shared, kind, row, agent, t_s, snapshot_version, resource):
     """Append a ledger row; the caller holds the lock and has checked that there is room."""
     entry = shared.ledger[shared.control[N_LEDGER]]
@@ -78,7 +96,7 @@ def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version):
 
     Args:
         shared: the state.
-        resources: int32[>= n], may name a resource several times.
+        resources: int64[>= n], may name a resource several times.
         amounts: int64[>= n], what is asked of each.
         n: entries of the delta.
         row, agent, t_s, snapshot_version: for the ledger.
@@ -95,7 +113,7 @@ def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version):
     lacking = -1
     for i in range(n):
         r = resources[i]
-        if shared.used[r] + amounts[i] > shared.limit[r]:
+        if amounts[i] > shared.limit[r] - shared.used[r]:
             lacking = r
             for j in range(i):  # all or nothing
                 shared.used[resources[j]] -= amounts[j]
@@ -128,28 +146,31 @@ def release(shared, resources, amounts, n, row, agent, t_s):
     return version
 
 
-def ledger_frame(shared: Shared, request_id: np.ndarray, agents: tuple[str, ...],
-                 resource_ids: tuple[str, ...]) -> pd.DataFrame:
+def ledger_frame(
+    shared: Shared, request_id: np.ndarray | None, agents: tuple[str, ...], resource_ids: tuple[str, ...]
+) -> pd.DataFrame:
     """Return the ledger in lock order.
 
     Args:
         shared: the state.
-        request_id: int64[rows], the request behind each ledger row number.
+        request_id: int64[rows], the request behind each ledger row number; None when that is the request itself.
         agents: name of each agent.
         resource_ids: link ids, then node ids.
     """
-    rows = shared.ledger[: shared.control[N_LEDGER]]
+    rows = shared.ledger[: shared.control[N_LEDGER]].copy()
     names = np.array(("",) + resource_ids, dtype=object)
-    return pd.DataFrame({
-        "seq": np.arange(len(rows), dtype=np.int64),
-        "kind": pd.Categorical.from_codes(rows["kind"], KINDS),
-        "request_id": request_id[rows["row"]],
-        "agent": pd.Categorical.from_codes(rows["agent"], agents),
-        "t_s": rows["t_s"],
-        "snapshot_version": rows["snapshot_version"],
-        "store_version": rows["store_version"],
-        "resource": pd.Categorical.from_codes(rows["resource"] + 1, names),
-    })
+    return pd.DataFrame(
+        {
+            "seq": np.arange(len(rows), dtype=np.int64),
+            "kind": pd.Categorical.from_codes(rows["kind"], KINDS),
+            "request_id": rows["row"] if request_id is None else request_id[rows["row"]],
+            "agent": pd.Categorical.from_codes(rows["agent"], agents),
+            "t_s": rows["t_s"],
+            "snapshot_version": rows["snapshot_version"],
+            "store_version": rows["store_version"],
+            "resource": pd.Categorical.from_codes(rows["resource"] + 1, names),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -189,22 +210,34 @@ class ResourceStore:
         n_ledger: how many commits, aborts and releases the ledger holds.
     """
 
-    def __init__(self, link_capacity_kbps: Mapping[str, int], node_budget_mcpu: Mapping[str, int],
-                 n_ledger: int = 100_000):
+    def __init__(
+        self,
+        link_capacity_kbps: Mapping[str, int],
+        node_budget_mcpu: Mapping[str, int],
+        n_ledger: int = 100_000,
+    ):
         self.link_ids = tuple(link_capacity_kbps)
         self.node_ids = tuple(node_budget_mcpu)
-        self.shared = make_shared(np.array(list(link_capacity_kbps.values()), np.int64),
-                                  np.array(list(node_budget_mcpu.values()), np.int64), n_ledger)
-        self._index = {name: i for i, name in enumerate(self.link_ids + self.node_ids)}
+        self.shared = make_shared(
+            np.array(list(link_capacity_kbps.values()), np.int64),
+            np.array(list(node_budget_mcpu.values()), np.int64),
+            n_ledger,
+        )
+        self._link_index = {name: i for i, name in enumerate(self.link_ids)}
+        self._node_index = {name: len(self.link_ids) + i for i, name in enumerate(self.node_ids)}
         self._committed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._agents: list[str] = []
+        self._names = threading.Lock()  # guards _committed and _agents; never held while the mutex is
 
     @classmethod
     def of(cls, scenario, n_ledger: int = 100_000) -> "ResourceStore":
         """Return the empty store of a scenario."""
         network = scenario.network
-        return cls(dict(zip(network.link_ids, network.capacity_kbps.tolist())),
-                   dict(zip(network.node_ids, scenario.budget_mcpu.tolist())), n_ledger)
+        return cls(
+            dict(zip(network.link_ids, network.capacity_kbps.tolist(), strict=True)),
+            dict(zip(network.node_ids, scenario.budget_mcpu.tolist(), strict=True)),
+            n_ledger,
+        )
 
     @property
     def version(self) -> int:
@@ -218,24 +251,38 @@ class ResourceStore:
         free, n = self.shared.limit - used, len(self.link_ids)
         return Snapshot(version, used[:n], used[n:], free[:n], free[n:])
 
-    def commit(self, request_id: int, delta: Delta, snapshot_version: int, agent: str = "notebook",
-               t_s: float = 0.0) -> CommitResult:
+    def commit(
+        self, request_id: int, delta: Delta, snapshot_version: int, agent: str = "notebook", t_s: float = 0.0
+    ) -> CommitResult:
         """Re-check capacities (paper: equations 1 and 2) on the delta's resources, then apply all of it or nothing.
 
         Raises:
             AmarlError: an unknown link or node, an amount that is not a positive integer, a request that holds
                 resources already, or a full ledger.
         """
-        if request_id in self._committed:
-            raise AmarlError(f"request {request_id} holds resources already; release it before committing it again")
         resources, amounts = self._arrays(delta)
-        lacking, version = commit(self.shared, resources, amounts, len(resources), request_id,
-                                  self._agent(agent), t_s, snapshot_version)
+        with self._names:
+            if request_id in self._committed:
+                raise AmarlError(
+                    f"request {request_id} holds resources already; release it before committing it again"
+                )
+            self._committed[request_id] = (resources, amounts)
+        lacking, version = commit(
+            self.shared,
+            resources,
+            amounts,
+            len(resources),
+            request_id,
+            self._agent(agent),
+            t_s,
+            snapshot_version,
+        )
+        if lacking == -1:
+            return CommitResult(True, "", version)
+        with self._names:
+            del self._committed[request_id]
         self._refuse_full_ledger(lacking)
-        if lacking >= 0:
-            return CommitResult(False, (self.link_ids + self.node_ids)[lacking], version)
-        self._committed[request_id] = (resources, amounts)
-        return CommitResult(True, "", version)
+        return CommitResult(False, (self.link_ids + self.node_ids)[lacking], version)
 
     def release(self, request_id: int, agent: str = "notebook", t_s: float = 0.0) -> int:
         """Give back what a request holds; return the store's version.
@@ -243,38 +290,51 @@ class ResourceStore:
         Raises:
             AmarlError: the request holds nothing, or the ledger is full.
         """
-        if request_id not in self._committed:
-            raise AmarlError(f"request {request_id} holds nothing; release takes a committed request")
-        resources, amounts = self._committed[request_id]
-        version = release(self.shared, resources, amounts, len(resources), request_id, self._agent(agent), t_s)
+        with self._names:
+            if request_id not in self._committed:
+                raise AmarlError(f"request {request_id} holds nothing; release takes a committed request")
+            resources, amounts = self._committed.pop(request_id)
+        version = release(
+            self.shared, resources, amounts, len(resources), request_id, self._agent(agent), t_s
+        )
+        if version == FULL_LEDGER:
+            with self._names:
+                self._committed[request_id] = (resources, amounts)
         self._refuse_full_ledger(version)
-        del self._committed[request_id]
         return version
 
     def ledger(self) -> pd.DataFrame:
         """Return every commit, abort and release in lock order."""
-        with held(self.shared.mutex):
-            n = int(self.shared.control[N_LEDGER])
-        rows = self.shared.ledger["row"][:n]
-        size = int(rows.max()) + 1 if n else 1
-        return ledger_frame(self.shared, np.arange(size), tuple(self._agents), self.link_ids + self.node_ids)
+        return ledger_frame(self.shared, None, tuple(self._agents), self.link_ids + self.node_ids)
 
     def _arrays(self, delta: Delta) -> tuple[np.ndarray, np.ndarray]:
-        """Return a delta as (resources int32[n], amounts int64[n]), checked."""
-        entries = [*delta.links.items(), *delta.nodes.items()]
-        for name, amount in entries:
-            if name not in self._index:
-                raise AmarlError(f"'{name}' is no link or node of this store; its links are "
-                                 f"{', '.join(self.link_ids[:5])} ..., its nodes {', '.join(self.node_ids[:5])} ...")
-            if not isinstance(amount, (int, np.integer)) or amount <= 0:
-                raise AmarlError(f"delta of '{name}' is {amount!r}; expected a positive integer (kbps or millicores)")
-        return (np.array([self._index[name] for name, _ in entries], np.int32),
-                np.array([amount for _, amount in entries], np.int64))
+        """Return a delta as (resources int64[n], amounts int64[n]), checked."""
+        resources, amounts = [], []
+        for kind, asked, index in (
+            ("link", delta.links, self._link_index),
+            ("node", delta.nodes, self._node_index),
+        ):
+            for name, amount in asked.items():
+                if name not in index:
+                    raise AmarlError(
+                        f"'{name}' is no {kind} of this store; its {kind}s are "
+                        f"{', '.join(list(index)[:5])} ..."
+                    )
+                is_integer = isinstance(amount, (int, np.integer)) and not isinstance(amount, bool)
+                if not is_integer or not 0 < amount <= LARGEST:
+                    raise AmarlError(
+                        f"delta of {kind} '{name}' is {amount!r}; expected a positive integer "
+                        f"({'kbps' if kind == 'link' else 'millicores'})"
+                    )
+                resources.append(index[name])
+                amounts.append(int(amount))
+        return np.array(resources, np.int64), np.array(amounts, np.int64)
 
     def _agent(self, name: str) -> int:
-        if name not in self._agents:
-            self._agents.append(name)
-        return self._agents.index(name)
+        with self._names:
+            if name not in self._agents:
+                self._agents.append(name)
+            return self._agents.index(name)
 
     @staticmethod
     def _refuse_full_ledger(code: int) -> None:

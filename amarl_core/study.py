@@ -48,7 +48,9 @@ class Profile:
 PROFILES = {
     "full": Profile(),
     "quick": Profile(seeds=(0,), n_test_days=2, repeats=7, choices=dict(days=4)),
-    "smoke": Profile(scenario="toy", seeds=(0,), n_test_days=2, repeats=2, stock_steps=512, choices=dict(days=2)),
+    "smoke": Profile(
+        scenario="toy", seeds=(0,), n_test_days=2, repeats=2, stock_steps=512, choices=dict(days=2)
+    ),
 }
 
 
@@ -71,17 +73,26 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     for seed in plan.seeds:
         for method in METHODS:
             if not RunFolder(folder / method / f"seed={seed}").is_finished:
+                for stale in (folder / f"audits_seed={seed}.parquet", folder / "duel.parquet"):
+                    stale.unlink(missing_ok=True)  # they describe another run
                 _step("train", folder, f"--method={method}", f"--seed={seed}")
     if not (folder / "duel.parquet").exists():
         _step("duel", folder)
     if not (folder / "stock.json").exists():
         _step("stock", folder)
-    _together([("test", folder, f"--seed={seed}") for seed in plan.seeds
-               if not (folder / f"audits_seed={seed}.parquet").exists()]
-              + [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists()))
+    _together(
+        [
+            ("test", folder, f"--seed={seed}")
+            for seed in plan.seeds
+            if not (folder / f"audits_seed={seed}.parquet").exists()
+        ]
+        + [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists())
+    )
     audits = [read_frame(path) for path in sorted(folder.glob("audits_seed=*.parquet"))]
-    write_frame(folder / "audits.parquet",
-                pd.concat([*audits, read_frame(folder / "baselines" / "audits.parquet")], ignore_index=True))
+    write_frame(
+        folder / "audits.parquet",
+        pd.concat([*audits, read_frame(folder / "baselines" / "audits.parquet")], ignore_index=True),
+    )
     write_json(folder / "study.json", info | {"seconds": info.get("seconds", 0.0) + time.time() - began})
     return folder
 
@@ -90,18 +101,29 @@ def _begin(folder: Path, profile: str, plan: Profile) -> dict:
     """Write or check study.json; return it."""
     scenario = load_scenario(plan.scenario)
     week, end = plan.n_test_days - plan.n_test_days // 2, plan.n_test_days // 2
-    days = [d for d in scenario.test_days if "weekend" not in d][:week] \
-        + [d for d in scenario.test_days if "weekend" in d][:end]
-    info = {"profile": profile, "study": folder.name, "seeds": list(plan.seeds), "test_days": days,
-            "scenario": plan.scenario, "digest": scenario.digest, "repeats": plan.repeats,
-            "stock_steps": plan.stock_steps, "choices": plan.choices,
-            "command": "make reproduce" + ("" if profile == "full" else f" PROFILE={profile}")}
+    days = [d for d in scenario.test_days if "weekend" not in d][:week] + [
+        d for d in scenario.test_days if "weekend" in d
+    ][:end]
+    info = {
+        "profile": profile,
+        "study": folder.name,
+        "seeds": list(plan.seeds),
+        "test_days": days,
+        "scenario": plan.scenario,
+        "digest": scenario.digest,
+        "repeats": plan.repeats,
+        "stock_steps": plan.stock_steps,
+        "choices": plan.choices,
+        "command": "make reproduce" + ("" if profile == "full" else f" PROFILE={profile}"),
+    }
     if (folder / "study.json").exists():
         known = read_json(folder / "study.json")
         changed = [key for key in info if known.get(key) != info[key]]
         if changed:
-            raise RunError(f"{folder} holds a study with other settings ({', '.join(changed)}); delete the folder "
-                           "or give another name with --study")
+            raise RunError(
+                f"{folder} holds a study with other settings ({', '.join(changed)}); delete the folder "
+                "or give another name with --study"
+            )
         return known
     info |= {"started": time.strftime("%Y-%m-%dT%H:%M:%S"), "seconds": 0.0}
     write_json(folder / "study.json", info)
@@ -130,8 +152,10 @@ def _together(steps: list[tuple], at_most: int = 2) -> None:
                 if process.poll() is not None:
                     running.remove((step, process))
                     if process.returncode != 0:
-                        raise RunError(f"step '{' '.join(map(str, step))}' failed with code {process.returncode}; "
-                                       "its message stands above; run the same command again to go on from here")
+                        raise RunError(
+                            f"step '{' '.join(map(str, step))}' failed with code {process.returncode}; "
+                            "its message stands above; run the same command again to go on from here"
+                        )
     finally:
         for _, process in running:
             process.terminate()
@@ -145,8 +169,14 @@ def train_step(folder: Path, info: dict, method: str, seed: int) -> None:
     place = folder / method / f"seed={seed}"
     log.info("training %s, seed %d", method, seed)
     run = train(scenario, method, seed, folder=place, **info["choices"])
-    log.info("%s seed %d: %s in %.1f s, %.0fk steps/s", method, seed, run.status, run.timing["train_s"],
-             run.timing["steps_per_s"] / 1000)
+    log.info(
+        "%s seed %d: %s in %.1f s, %.0fk steps/s",
+        method,
+        seed,
+        run.status,
+        run.timing["train_s"],
+        run.timing["steps_per_s"] / 1000,
+    )
     if run.status != "finished":
         raise RunError(f"{place}: the run was stopped; run the same command again to repeat it")
 
@@ -163,8 +193,13 @@ def test_step(folder: Path, info: dict, seed: int) -> None:
     for method in METHODS:
         run = load_run(folder / method / f"seed={seed}", scenario)
         place = run.folder
-        report = audit(scenario, read_frame(place / "decisions_train.parquet"),
-                       read_frame(place / "ledger_train.parquet"), training_trace(scenario, run.config), order="free")
+        report = audit(
+            scenario,
+            read_frame(place / "decisions_train.parquet"),
+            read_frame(place / "ledger_train.parquet"),
+            training_trace(scenario, run.config),
+            order="free",
+        )
         rows.append(dict(method=method, seed=seed, day="train", variant="train") | report.as_row())
         for day in info["test_days"]:
             trace = scenario.test_trace(day)
@@ -173,9 +208,14 @@ def test_step(folder: Path, info: dict, seed: int) -> None:
                 write_played(place, day, variant, played)
                 report = audit(scenario, played.decisions, played.ledger, trace, order=order)
                 rows.append(dict(method=method, seed=seed, day=day, variant=variant) | report.as_row())
-            log.info("tested %s seed %d on %s: GoS %.2f %%, %d violations", method, seed, day,
-                     100 * read_frame(place / record_name("decisions", day), ["accepted"])["accepted"].mean(),
-                     sum(row["violations"] for row in rows[-len(VARIANTS):]))
+            log.info(
+                "tested %s seed %d on %s: GoS %.2f %%, %d violations",
+                method,
+                seed,
+                day,
+                100 * read_frame(place / record_name("decisions", day), ["accepted"])["accepted"].mean(),
+                sum(row["violations"] for row in rows[-len(VARIANTS) :]),
+            )
     write_frame(folder / f"audits_seed={seed}.parquet", pd.DataFrame(rows))
 
 
@@ -197,8 +237,11 @@ def rules_step(folder: Path, info: dict) -> None:
 def duel_step(folder: Path, info: dict) -> None:
     """Time SARL and AMARL in turn over all held-out days, back to back, seed by seed."""
     scenario = load_scenario(info["scenario"])
-    runs = {(method, seed): load_run(folder / method / f"seed={seed}", scenario)
-            for method in METHODS for seed in info["seeds"]}
+    runs = {
+        (method, seed): load_run(folder / method / f"seed={seed}", scenario)
+        for method in METHODS
+        for seed in info["seeds"]
+    }
     traces = [scenario.test_trace(day) for day in info["test_days"]]
     for run in runs.values():
         for order in ("arrival", "free"):
@@ -208,10 +251,23 @@ def duel_step(folder: Path, info: dict) -> None:
         for repeat, seed in itertools.product(range(info["repeats"]), info["seeds"]):
             for method in METHODS if repeat % 2 == 0 else METHODS[::-1]:
                 clocked = [time_trace(runs[method, seed], trace, order, 3) for trace in traces]
-                rows.append({"repeat": repeat, "method": method, "seed": seed, "order": order,
-                             "test_s": sum(c.wall_s for c in clocked), "cpu_s": sum(c.cpu_s for c in clocked)})
-            log.info("timed %s order, seed %d, repeat %d: %s", order, seed, repeat + 1,
-                     ", ".join(f"{row['method']} {row['test_s']:.2f} s" for row in rows[-2:]))
+                rows.append(
+                    {
+                        "repeat": repeat,
+                        "method": method,
+                        "seed": seed,
+                        "order": order,
+                        "test_s": sum(c.wall_s for c in clocked),
+                        "cpu_s": sum(c.cpu_s for c in clocked),
+                    }
+                )
+            log.info(
+                "timed %s order, seed %d, repeat %d: %s",
+                order,
+                seed,
+                repeat + 1,
+                ", ".join(f"{row['method']} {row['test_s']:.2f} s" for row in rows[-2:]),
+            )
     write_frame(folder / "duel.parquet", pd.DataFrame(rows))
 
 
