@@ -15,7 +15,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,7 @@ class Job:
     @property
     def method(self) -> str:
         """The method that the notebook shows, if it shows one: it then gives a page for each."""
-        return self.parameters.get(
-            "method", notebook_parameters(notebook_path(self.notebook)).get("method", "")
-        )
+        return self.parameters.get("method", notebook_parameters(notebook_path(self.notebook)).get("method", ""))
 
     @property
     def page(self) -> str:
@@ -111,15 +110,8 @@ def check_parameters(path: Path, given: dict[str, Any]) -> None:
             raise RunError(f"{path.stem} has no parameter {name!r}; valid are {listing}")
         kind = type(valid[name])
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (
-            isinstance(value, kind)
-            and (kind is bool) == isinstance(value, bool)
-            or kind is float
-            and is_number
-        ):
-            raise RunError(
-                f"{path.stem}: parameter {name} is {value!r}; expected {kind.__name__}, as {valid[name]!r}"
-            )
+        if not (isinstance(value, kind) and (kind is bool) == isinstance(value, bool) or kind is float and is_number):
+            raise RunError(f"{path.stem}: parameter {name} is {value!r}; expected {kind.__name__}, as {valid[name]!r}")
 
 
 def parse_value(text: str) -> Any:
@@ -157,35 +149,46 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / path.name
         try:
-            papermill.execute_notebook(
-                str(path),
-                str(executed),
-                parameters=job.parameters,
-                cwd=str(ROOT),
-                kernel_name="python3",
-                language="python",
-                config=_private_kernel(folder),
-                progress_bar=False,
-                log_output=False,
-            )
+            with _stderr_to(Path(folder) / "kernel.log"):
+                papermill.execute_notebook(
+                    str(path),
+                    str(executed),
+                    parameters=job.parameters,
+                    cwd=str(ROOT),
+                    kernel_name="python3",
+                    language="python",
+                    # a kernel that listens on files of its own: ports could be reached, and taken, by others
+                    config=Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}),
+                    progress_bar=False,
+                    log_output=False,
+                )
         except papermill.PapermillExecutionError as error:
-            kept = reports / f"{page.stem}.failed.ipynb"
-            reports.mkdir(parents=True, exist_ok=True)
+            kept = page.with_suffix(".failed.ipynb")
+            kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_bytes(executed.read_bytes())
             raise RunError(
                 f"{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue} (the "
                 f"notebook with its traceback: {kept})"
             ) from None
+        except RuntimeError as error:  # the kernel died, or did not start
+            said = (Path(folder) / "kernel.log").read_text(encoding="utf-8")[-2000:]
+            raise RunError(f"{path.stem}: {error}. The kernel's last words:\n{said}") from error
         result = export_page(executed, page, job.command, f": {job.method.upper()}" if job.method else "")
-    (reports / f"{page.stem}.failed.ipynb").unlink(missing_ok=True)
+    page.with_suffix(".failed.ipynb").unlink(missing_ok=True)
     return result, time.perf_counter() - begun
 
 
-def _private_kernel(folder: str) -> Config:
-    """Let a kernel listen on files in a folder of its own: ports could be reached, and taken, by others."""
-    if sys.platform == "win32":
-        return Config()
-    return Config({"KernelManager": {"transport": "ipc", "ip": str(Path(folder) / "kernel")}})
+@contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Keep what kernels say as they start and stop off the terminal; a cell's errors are in the notebook."""
+    terminal = os.dup(2)
+    try:
+        with path.open("w") as file:
+            os.dup2(file.fileno(), 2)
+            yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def make_pages(jobs: Sequence[Job], reports: Path) -> list[Any]:
@@ -194,9 +197,7 @@ def make_pages(jobs: Sequence[Job], reports: Path) -> list[Any]:
         check_parameters(notebook_path(job.notebook), job.parameters)
     pages: dict[int, Any] = {}
     workers = joblib.Parallel(n_jobs=min(usable_cores(), len(jobs)), return_as="generator_unordered")
-    for number, page, seconds in workers(
-        joblib.delayed(_numbered)(n, job, reports) for n, job in enumerate(jobs)
-    ):
+    for number, page, seconds in workers(joblib.delayed(_numbered)(n, job, reports) for n, job in enumerate(jobs)):
         pages[number] = page
         say(f"[{len(pages)}/{len(jobs)}] {page.href} ... {seconds:.0f} s")
     return [pages[number] for number in range(len(jobs))]

@@ -16,9 +16,7 @@ def own_notebooks(tmp_path, monkeypatch):
         notebook = nbformat.v4.new_notebook()
         notebook.cells = [
             nbformat.v4.new_markdown_cell("# A try\n\n**Question.** Does it\nwork?\n\n**Answer.** Below."),
-            nbformat.v4.new_code_cell(
-                'days = 2  # days\nname = "x"\nfast = False', metadata={"tags": ["parameters"]}
-            ),
+            nbformat.v4.new_code_cell('days = 2  # days\nname = "x"\nfast = False', metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(source),
         ]
         nbformat.write(notebook, tmp_path / f"{name}.ipynb")
@@ -34,9 +32,7 @@ def test_an_unknown_notebook_is_refused_with_the_known_ones(capsys):
 def test_an_unknown_parameter_is_refused_with_the_valid_ones_and_their_defaults(capsys):
     assert batch.main(["run", "30_gos_curves", "-p", "stduy", "quick"]) == 2
     message = capsys.readouterr().err
-    assert (
-        "no parameter 'stduy'" in message and "study = 'full', interactive = False, smoke = False" in message
-    )
+    assert "no parameter 'stduy'" in message and "study = 'full', interactive = False, smoke = False" in message
 
 
 @pytest.mark.parametrize(
@@ -68,9 +64,7 @@ def test_a_notebook_is_run_with_its_parameters_and_becomes_a_page(own_notebooks,
     assert [path.name for path in reports.iterdir()] == ["10_try.html"], "temporary files were left behind"
 
 
-def test_a_failing_cell_names_the_error_keeps_the_notebook_and_leaves_the_old_page(
-    own_notebooks, tmp_path, capsys
-):
+def test_a_failing_cell_names_the_error_keeps_the_notebook_and_leaves_the_old_page(own_notebooks, tmp_path, capsys):
     reports = tmp_path / "reports"
     reports.mkdir()
     (reports / "11_fail.html").write_text("old")
@@ -79,6 +73,15 @@ def test_a_failing_cell_names_the_error_keeps_the_notebook_and_leaves_the_old_pa
     assert (reports / "11_fail.html").read_text() == "old"
     kept = nbformat.read(reports / "11_fail.failed.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in kept.cells for output in cell.get("outputs", []))
+
+
+def test_a_kernel_that_dies_is_an_error_with_its_last_words(own_notebooks, tmp_path, capsys):
+    path = own_notebooks / "11_fail.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].source = "import os\nos.write(2, b'farewell')\nos._exit(1)"
+    nbformat.write(notebook, path)
+    assert batch.main(["run", "11_fail", "--reports", str(tmp_path / "reports")]) == 2
+    assert "farewell" in capsys.readouterr().err
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones(capsys):

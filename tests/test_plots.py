@@ -1,4 +1,4 @@
-"""Figures state what the records say, and each has a caption, the size of its sample and a text for the blind."""
+"""Figures state what the records say; each has a caption, the size of its sample and an alternative text."""
 
 import dataclasses
 import re
