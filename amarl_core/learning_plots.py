@@ -11,6 +11,7 @@ from amarl_core.look import (
     Answer,
     Picture,
     Table,
+    clock,
     drawing,
     finish,
     legend_below,
@@ -60,10 +61,9 @@ def gos_per_agent(progress: pd.DataFrame) -> Picture:
     else:
         start, end = together["gos"].iloc[[0, -1]]
         seconds = progress["wall_s"].max()
-        finding = f"From {start:.1f} to {end:.1f} % of requests accepted in {seconds:.0f} s of training"
-    caption = (
-        "Training days, sampled actions, one attempt. n = 1 seed; each agent's mean over its last rollouts"
-        + ("; black: all agents together, by requests." if len(agents) > 1 else ".")
+        finding = f"From {start:.1f} to {end:.1f} % of requests accepted in {clock(seconds)} of training"
+    caption = "Training days, sampled actions, one attempt. n = 1 seed; each agent's mean over its last rollouts" + (
+        "; black: all agents together, by requests." if len(agents) > 1 else "."
     )
     return finish(figure, finding, caption)
 
@@ -86,9 +86,7 @@ def learning_signals(progress: pd.DataFrame) -> Picture:
         f"Entropy goes from {entropy.first().mean():.2f} to {entropy.last().mean():.2f} nat; the median "
         f"update moves the policy by {progress['kl'].median():.4f} nat"
     )
-    return finish(
-        figure, finding, "Means of each rollout (reward) and update (entropy, KL). n = 1 seed, no band."
-    )
+    return finish(figure, finding, "Means of each rollout (reward) and update (entropy, KL). n = 1 seed, no band.")
 
 
 @drawing
@@ -96,9 +94,9 @@ def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     """Draw the share of requests lost to a conflict, and how old snapshots were at commit."""
     figure, panels = new_figure(columns=2, height_in=2.9)
     rows = progress.sort_values(["agent", "update"])
-    new = rows[["requests", "conflicts"]] - rows.groupby("agent", observed=True)[
-        ["requests", "conflicts"]
-    ].shift(fill_value=0)
+    new = rows[["requests", "conflicts"]] - rows.groupby("agent", observed=True)[["requests", "conflicts"]].shift(
+        fill_value=0
+    )
     rows = rows.assign(share=100 * new["conflicts"] / new["requests"].clip(lower=1))
     _draw_agents(panels[0], rows, "share")
     _draw_agents(panels[1], rows, "staleness")
@@ -106,12 +104,8 @@ def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     panels[1].set_ylabel("staleness (versions)")
     legend_below(figure, panels[0])
     share = 100 * new["conflicts"].sum() / max(1, new["requests"].sum())
-    finding = (
-        f"{share:.2f} % of requests met a conflict; a commit was {rows['staleness'].mean():.1f} versions late"
-    )
-    caption = (
-        "Versions: commits and releases of others between an agent's snapshot and its own commit. n = 1 seed."
-    )
+    finding = f"{share:.2f} % of requests met a conflict; a commit was {rows['staleness'].mean():.1f} versions late"
+    caption = "Versions: commits and releases of others between an agent's snapshot and its own commit. n = 1 seed."
     return finish(figure, finding, caption)
 
 
@@ -140,9 +134,7 @@ def time_shares(timing: dict) -> Picture:
         f"{_agent_name(agents[0])}, which has most steps, is busy {busy:.0f} % of the time; "
         f"{timing['steps_per_s']:,.0f} steps/s in all"
     )
-    return finish(
-        figure, finding, f"Seconds in each phase over {timing['train_s']:.1f} s of training. n = 1 seed."
-    )
+    return finish(figure, finding, f"Seconds in each phase over {timing['train_s']:.1f} s of training. n = 1 seed.")
 
 
 def run_table(progress: pd.DataFrame, timing: dict) -> Table:

@@ -169,9 +169,7 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """Set the legend of some axes below the whole figure."""
     handles, labels = axes.get_legend_handles_labels()
     columns = min(columns, 2) if _is_narrow.get() else columns
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.4
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.4)
 
 
 def finish(figure: Figure, finding: str, caption: str, alt: str = "") -> Picture:
@@ -200,7 +198,11 @@ class Table:
             + "</tr>"
             for number, row in enumerate(self.frame.astype(object).to_dict("records"))
         )
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        caption = (
+            f'<caption style="caption-side: bottom; text-align: left">{html.escape(self.caption)}</caption>'
+            if self.caption
+            else ""
+        )
         return (
             f'<div class="scroll"><table class="figures">{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>"
@@ -216,7 +218,7 @@ class Table:
 
 def _cell(tag: str, value: object, is_text: bool) -> str:
     mark = {"met": ' class="met"', "not met": ' class="unmet"'}.get(str(value), "")
-    style = ' class="text"' if is_text and not mark else mark
+    style = ' class="text" style="text-align: left"' if is_text and not mark else mark
     return f"<{tag}{style}>{html.escape(str(value))}</{tag}>"
 
 

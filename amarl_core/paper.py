@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from amarl_core.look import METHOD_NAMES, Answer, Table, clock, method_name, service_name, with_interval
+from amarl_core.look import Answer, Table, clock, method_name, service_name, with_interval
 from amarl_core.plots import interval
 from amarl_core.records import (
     METHODS,
     Study,
     gos,
     gos_by_day,
-    gos_by_day_as,
     load_audits,
     load_baselines,
     load_duel,
@@ -98,7 +97,7 @@ def gather(study: Study) -> Evidence:
     )
 
 
-def _interval_text(matrix: np.ndarray, digits: int = 2, sign: bool = False) -> str:
+def interval_text(matrix: np.ndarray, digits: int = 2, sign: bool = False) -> str:
     mean, low, high = interval(matrix)
     if matrix.size == 1:
         return f"{mean:+.{digits}f}" if sign else f"{mean:.{digits}f}"
@@ -123,7 +122,7 @@ def table_1(evidence: Evidence) -> Table:
         rows.append(
             [
                 f"{method_name(method)}, ours",
-                _interval_text(gos_by_day(evidence.arrival3, method)),
+                interval_text(gos_by_day(evidence.arrival3, method)),
                 clock(train_s.median()),
                 clock(float(np.nanmedian(evidence.test_s(method)))),
             ]
@@ -139,9 +138,9 @@ def table_1(evidence: Evidence) -> Table:
     rows.append(
         [
             "AMARL against SARL, ours",
-            f"{_interval_text(evidence.gos_difference(), sign=True)} points",
-            f"× {_interval_text(evidence.train_ratio())}",
-            f"× {_interval_text(evidence.test_ratio())}",
+            f"{interval_text(evidence.gos_difference(), sign=True)} points",
+            f"× {interval_text(evidence.train_ratio())}",
+            f"× {interval_text(evidence.test_ratio())}",
         ]
     )
     n_pairs = evidence.test_ratio().size
@@ -151,9 +150,7 @@ def table_1(evidence: Evidence) -> Table:
         "timed pairs (test); seconds are medians. Arrival order, 3 attempts. The paper tests on its own day "
         "and hardware."
     )
-    return Table(
-        pd.DataFrame(rows, columns=["", "average GoS, %", "training", "test"]), caption, ours=(1, 3, 5)
-    )
+    return Table(pd.DataFrame(rows, columns=["", "average GoS, %", "training", "test"]), caption, ours=(1, 3, 5))
 
 
 def headline_table(evidence: Evidence) -> Table:
@@ -164,7 +161,7 @@ def headline_table(evidence: Evidence) -> Table:
         rows.append(
             [
                 method_name(method),
-                _interval_text(gos_by_day(evidence.arrival3, method)),
+                interval_text(gos_by_day(evidence.arrival3, method)),
                 f"{PAPER_GOS[method]:.2f}",
                 f"{train_s:.0f} s",
                 clock(PAPER_TRAIN_S[method]),
@@ -175,7 +172,7 @@ def headline_table(evidence: Evidence) -> Table:
     rows.append(
         [
             "AMARL against SARL",
-            f"{_interval_text(evidence.gos_difference(), sign=True)}",
+            f"{interval_text(evidence.gos_difference(), sign=True)}",
             f"{PAPER_GOS['amarl'] - PAPER_GOS['sarl']:+.2f}",
             f"× {np.median(evidence.train_ratio()):.2f}",
             f"× {PAPER_TRAIN_S['amarl'] / PAPER_TRAIN_S['sarl']:.2f}",
@@ -184,9 +181,7 @@ def headline_table(evidence: Evidence) -> Table:
         ]
     )
     for rule in reversed(evidence.rules()):
-        rows.append(
-            [method_name(rule), f"{interval(gos_by_day(evidence.baselines, rule))[0]:.2f}", *[""] * 5]
-        )
+        rows.append([method_name(rule), f"{interval(gos_by_day(evidence.baselines, rule))[0]:.2f}", *[""] * 5])
     columns = ["", "GoS, %", "GoS, paper", "training", "training, paper", "test", "test, paper"]
     caption = (
         f"{evidence.study.describe()}; brackets: 95 % bootstrap interval over seeds and days; times and "
@@ -195,118 +190,16 @@ def headline_table(evidence: Evidence) -> Table:
     return Table(pd.DataFrame(rows, columns=columns), caption, ours=(2,))
 
 
-def gos_table(evidence: Evidence) -> Table:
-    """Grade of service by every definition, commit order and number of attempts."""
-    cases = [
-        ("all requests (the headline)", evidence.arrival3, "requests"),
-        ("mean over the services", evidence.arrival3, "services"),
-        ("share of the offered traffic", evidence.arrival3, "traffic"),
-        ("busy hour", evidence.arrival3, "busy hour"),
-        ("all requests, 1 attempt (as the paper)", evidence.arrival1, "requests"),
-        ("all requests, free order, 3 attempts", evidence.free3, "requests"),
-    ]
-    rows = []
-    for label, outcomes, measure in cases:
-        by_method = {method: gos_by_day_as(outcomes, method, measure) for method in METHODS}
-        rows.append(
-            [
-                label,
-                *[_interval_text(by_method[method]) for method in METHODS],
-                _interval_text(by_method["amarl"] - by_method["sarl"], sign=True),
-            ]
-        )
-    caption = (
-        f"Grade of service in %, difference in points. {evidence.study.describe()}; 95 % bootstrap "
-        "intervals over seeds and days. Arrival order with 3 attempts unless it says otherwise; free "
-        "order lets an agent re-use capacity of the past (see the audit), so its figures flatter."
-    )
-    return Table(pd.DataFrame(rows, columns=["definition", "SARL", "AMARL", "AMARL minus SARL"]), caption)
-
-
-def baseline_table(evidence: Evidence) -> Table:
-    """Classical rules on the same days, and AMARL's gain over each, paired by day."""
-    rows = [
-        [
-            method_name(rule),
-            _interval_text(gos_by_day(evidence.baselines, rule)),
-            _interval_text(evidence.gain_over_rule(rule), sign=True),
-        ]
-        for rule in reversed(evidence.rules())
-    ]
-    caption = (
-        f"Grade of service in % over {len(evidence.study.days)} held-out days; AMARL's gain in points, "
-        "paired by day."
-    )
-    return Table(pd.DataFrame(rows, columns=["rule", "GoS", "AMARL minus the rule"]), caption)
-
-
-def latency_table(evidence: Evidence) -> Table:
-    """Mean and 95th percentile latency of accepted requests by service against its budget."""
-    table = evidence.latency.groupby(["service", "method"])[["budget_ms", "mean_ms", "p95_ms"]].mean()
-    rows = []
-    for service in table.index.unique("service"):
-        row = [service_name(service), f"{table.loc[service, 'budget_ms'].iloc[0]:g}"]
-        for method in METHODS:
-            row += [f"{table.loc[(service, method), column]:.2f}" for column in ("mean_ms", "p95_ms")]
-        rows.append(row)
-    columns = ["service", "budget, ms", "SARL mean", "SARL 95th", "AMARL mean", "AMARL 95th"]
-    caption = (
-        f"Latency of accepted requests in ms; means over {evidence.study.describe()[4:]} of each day's "
-        "figure."
-    )
-    return Table(pd.DataFrame(rows, columns=columns), caption)
-
-
-def audit_table(evidence: Evidence) -> Table:
-    """What the independent replay found, by method and kind of run."""
-    names = {
-        "train": "training (free order)",
-        "arrival3": "test, arrival order, 3 attempts",
-        "arrival1": "test, arrival order, 1 attempt",
-        "free3": "test, free order, 3 attempts",
-    }
-    audits = evidence.audits.assign(
-        method=evidence.audits["method"].map(METHOD_NAMES).fillna("classical rules")
-    )
-    sums = audits.groupby(["variant", "method"], sort=False).agg(
-        runs=("day", "size"),
-        requests=("requests", "sum"),
-        violations=("violations", "sum"),
-        admissions=("admissions", "sum"),
-        overbooked=("overbooked", "sum"),
-        peak=("peak", "max"),
-    )
-    rows = [
-        [
-            method,
-            names.get(variant, variant),
-            f"{int(r.runs):,}",
-            f"{int(r.requests):,}",
-            f"{int(r.violations):,}",
-            f"{100 * r.overbooked / max(1, r.admissions):.2f}",
-            f"{r.peak:.2f}",
-        ]
-        for (variant, method), r in sums.iterrows()
-    ]
-    columns = ["method", "runs of", "number", "requests", "violations", "overbooked, %", "peak use"]
-    caption = (
-        "Each run replayed from an empty network by code that shares nothing with the simulator. "
-        "Overbooked: admissions beyond capacity in simulated time, which lock order hides; peak use: 1 "
-        "is full."
-    )
-    return Table(pd.DataFrame(rows, columns=columns), caption, text_columns=("runs of",))
-
-
 def gos_answer(evidence: Evidence) -> Answer:
     """Answer the question of the notebook on grade of service and latency."""
-    level = {method: _interval_text(gos_by_day(evidence.arrival3, method)) for method in METHODS}
+    level = {method: interval_text(gos_by_day(evidence.arrival3, method)) for method in METHODS}
     by_service = gos(evidence.arrival3, ["method", "service"]).unstack("method")
     gain = (by_service["amarl"] - by_service["sarl"]).sort_values()
     latency = evidence.latency.groupby(["service", "method"])[["budget_ms", "p95_ms"]].mean()
     late = int((latency["p95_ms"] > latency["budget_ms"]).groupby("service").any().sum())
     return Answer(
         f"AMARL accepts {level['amarl']} % of requests and SARL {level['sarl']} %: "
-        f"{_interval_text(evidence.gos_difference(), sign=True)} points (paper "
+        f"{interval_text(evidence.gos_difference(), sign=True)} points (paper "
         f"{PAPER_GOS['amarl'] - PAPER_GOS['sarl']:+.2f}). By service the difference runs from "
         f"{gain.iloc[0]:+.2f} ({service_name(gain.index[0])}) to {gain.iloc[-1]:+.2f} "
         f"({service_name(gain.index[-1])}). AMARL learns it in {np.median(evidence.train_ratio()):.2f} of "

@@ -56,25 +56,23 @@ def targets(evidence: Evidence) -> list[Target]:
     must_min, aim_min = MINUTES.get(evidence.study.info["profile"], MINUTES["full"])
     peak_gb = evidence.timing["peak_rss_mb"].max() / 1024
     return [
+        _at_most("training wall-clock of AMARL / SARL", 0.70, 0.55, _median(evidence.train_ratio()), "{:.2f}".format),
         _at_most(
-            "training wall-clock, AMARL / SARL", 0.70, 0.55, _median(evidence.train_ratio()), "{:.2f}".format
-        ),
-        _at_most(
-            "test wall-clock, AMARL / SARL, arrival order",
+            "test wall-clock of AMARL / SARL in arrival order",
             0.85,
             0.60,
             _median(evidence.test_ratio()),
             "{:.2f}".format,
         ),
         _at_most(
-            "the same in free order, lag 60 s",
+            "test wall-clock of AMARL / SARL in free order (lag 60 s)",
             0.75,
             0.52,
             _median(evidence.test_ratio("free")),
             "{:.2f}".format,
         ),
         Target(
-            "GoS, AMARL minus SARL, points",
+            "GoS of AMARL minus SARL (points)",
             "-0.30",
             "+0.67",
             f"{gain:+.2f} [{low:+.2f}, {high:+.2f}]",
@@ -82,32 +80,29 @@ def targets(evidence: Evidence) -> list[Target]:
             gain >= 0.67,
         ),
         Target(
-            "GoS, AMARL minus shortest feasible path, points",
+            "GoS of AMARL minus shortest feasible path (points)",
             "+1.00",
             "above the best rule",
-            f"{over_spf:+.2f}; minus {method_name(best)} {over_best:+.2f} [{best_low:+.2f}, "
-            f"{best_high:+.2f}]",
+            f"{over_spf:+.2f}; minus {method_name(best)} {over_best:+.2f} [{best_low:+.2f}, {best_high:+.2f}]",
             over_spf >= 1.0,
             best_low > 0,
         ),
         _at_least(
-            "training steps/s, AMARL over stock sb3-contrib",
+            "training steps/s of AMARL over stock sb3-contrib",
             50,
             150,
             evidence.speedup_over_stock(),
             "{:.0f} x".format,
         ),
-        Target(
-            "violations found by the audit", "0", "0", f"{violations:,} in {runs:,} runs", is_clean, is_clean
-        ),
+        Target("violations found by the audit", "0", "0", f"{violations:,} in {runs:,} runs", is_clean, is_clean),
         _at_most(
-            "make reproduce before the pages, minutes",
+            "minutes of make reproduce before the pages",
             must_min,
             aim_min,
             evidence.study.info["seconds"] / 60,
             "{:.1f}".format,
         ),
-        _at_most("peak memory of a training process, GB", 2, 1, peak_gb, "{:.1f}".format),
+        _at_most("GB of memory of a training process at its peak", 2, 1, peak_gb, "{:.1f}".format),
     ]
 
 
@@ -118,10 +113,7 @@ def _median(ratios: np.ndarray) -> float:
 def targets_table(evidence: Evidence) -> Table:
     """Targets, measurements and whether they were met."""
     word = {True: "met", False: "not met"}
-    rows = [
-        [t.figure, t.must, t.aim, t.measured, word[t.meets_must], word[t.meets_aim]]
-        for t in targets(evidence)
-    ]
+    rows = [[t.figure, t.must, t.aim, t.measured, word[t.meets_must], word[t.meets_aim]] for t in targets(evidence)]
     caption = (
         f"{evidence.study.describe()}; ratios are medians over paired runs and timings, points are means "
         "with their 95 % bootstrap interval over seeds and days."

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from fake_study import shared_study
 
-from amarl_core import paper, targets
+from amarl_core import paper, study_tables, targets
 from amarl_core.records import gos_by_day, load_study
 from amarl_core.stats import bootstrap_ci
 
@@ -64,21 +64,36 @@ def test_timings_are_paired_also_when_seeds_take_turns(evidence):
 def test_each_rule_is_compared_on_the_same_days(evidence):
     expected = gos_by_day(evidence.arrival3, "amarl") - gos_by_day(evidence.baselines, "priced")
     assert evidence.gain_over_rule("priced") == pytest.approx(expected)
-    frame = paper.baseline_table(evidence).frame
+    frame = study_tables.baseline_table(evidence).frame
     assert list(frame["rule"])[-1] == "fixed shortest"
 
 
 def test_attempts_and_orders_come_from_their_own_records(evidence):
-    frame = paper.gos_table(evidence).frame.set_index("definition")
+    frame = study_tables.gos_table(evidence).frame.set_index("definition")
     one = gos_by_day(evidence.arrival1, "amarl").mean()
     assert frame.loc["all requests, 1 attempt (as the paper)", "AMARL"].startswith(f"{one:.2f} ")
     assert one < gos_by_day(evidence.arrival3, "amarl").mean()
 
 
 def test_the_latency_table_holds_every_service_against_its_budget(evidence):
-    frame = paper.latency_table(evidence).frame.set_index("service")
+    frame = study_tables.latency_table(evidence).frame.set_index("service")
     assert frame.loc["AR", "budget, ms"] == "10"
     assert (frame["AMARL 95th"].astype(float) <= frame["budget, ms"].astype(float)).all()
+
+
+def test_processor_time_stands_beside_every_wall_clock(evidence):
+    frame = study_tables.timing_table(evidence).frame.set_index("")
+    walls = [name for name in frame.index if "wall-clock" in name]
+    assert len(walls) == 3
+    for name in walls:
+        assert name.replace("wall-clock", "processor") in frame.index
+    train_s = evidence.timing.groupby("method")["train_s"].median()
+    assert frame.loc["training, wall-clock s", "AMARL"] == f"{train_s['amarl']:.1f}"
+
+
+def test_the_audit_table_counts_every_run_once(evidence):
+    frame = study_tables.audit_table(evidence).frame
+    assert frame["number"].astype(int).sum() == len(evidence.audits)
 
 
 def by_name(evidence, start):
@@ -94,7 +109,7 @@ def test_nine_targets_are_held_against_their_bars(evidence):
 
 @pytest.mark.parametrize(("points", "met"), [(-1.0, False), (0.0, True)])
 def test_the_must_on_gos_follows_the_measurement(evidence, points, met):
-    assert by_name(shifted(evidence, points), "GoS, AMARL minus SARL").meets_must is met
+    assert by_name(shifted(evidence, points), "GoS of AMARL minus SARL").meets_must is met
 
 
 def test_one_violation_is_enough_to_miss_the_target_and_to_be_named(evidence):
@@ -107,9 +122,7 @@ def test_one_violation_is_enough_to_miss_the_target_and_to_be_named(evidence):
 
 
 def test_no_audit_is_not_a_clean_audit(evidence):
-    assert not by_name(
-        dataclasses.replace(evidence, audits=evidence.audits.iloc[:0]), "violations"
-    ).meets_must
+    assert not by_name(dataclasses.replace(evidence, audits=evidence.audits.iloc[:0]), "violations").meets_must
 
 
 @pytest.mark.parametrize(
