@@ -53,7 +53,7 @@ def study_colophon(study: Study, full: bool = False) -> Colophon:
         ("held-out days", ", ".join(study.days)),
     ]
     if not full:
-        entries += [(name, str(provenance[name])) for name in _SHORT if provenance.get(name) is not None]
+        entries += [(name.replace("_", " "), str(provenance[name])) for name in _SHORT if provenance.get(name) is not None]
         return Colophon(tuple(entries))
     entries += _flatten(provenance)
     for method in METHODS:
