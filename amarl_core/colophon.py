@@ -23,8 +23,7 @@ class Colophon:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-            for name, value in self.entries
+            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in self.entries
         )
         return f'<dl class="colophon">{rows}</dl>'
 
@@ -53,7 +52,9 @@ def study_colophon(study: Study, full: bool = False) -> Colophon:
         ("held-out days", ", ".join(study.days)),
     ]
     if not full:
-        entries += [(name.replace("_", " "), str(provenance[name])) for name in _SHORT if provenance.get(name) is not None]
+        entries += [
+            (name.replace("_", " "), str(provenance[name])) for name in _SHORT if provenance.get(name) is not None
+        ]
         return Colophon(tuple(entries))
     entries += _flatten(provenance)
     for method in METHODS:

@@ -61,6 +61,14 @@ def test_timings_are_paired_also_when_seeds_take_turns(evidence):
     assert "× 0.70 [0.70, 0.70]" in paper.table_1(alternating).frame.iloc[-1, -1]
 
 
+def test_each_commit_order_is_timed_on_its_own(evidence):
+    for order in ("arrival", "free"):
+        part = evidence.duel[evidence.duel["order"] == order].set_index(["seed", "repeat"])
+        by_method = {method: rows["test_s"] for method, rows in part.groupby("method")}
+        expected = (by_method["amarl"] / by_method["sarl"]).median()
+        assert np.median(evidence.test_ratio(order)) == pytest.approx(expected)
+
+
 def test_each_rule_is_compared_on_the_same_days(evidence):
     expected = gos_by_day(evidence.arrival3, "amarl") - gos_by_day(evidence.baselines, "priced")
     assert evidence.gain_over_rule("priced") == pytest.approx(expected)
