@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 KERNEL_SOURCES = (
     "native.py",
     "store.py",
+    "arrays.py",
     "prices.py",
     "routing.py",
     "inference.py",

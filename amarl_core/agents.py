@@ -18,11 +18,11 @@ import torch
 from sb3_contrib import MaskablePPO
 
 from amarl_core.arena import DONE, FULL, STOPPED
+from amarl_core.arrays import World, make_world, observation_size, slot_count, truncated_nodes
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.inference import Nets, make_nets
-from amarl_core.policy import UpdateStats, build_model, copy_weights, load_model, save_model, update
+from amarl_core.policy import UpdateStats, build_model, copy_weights, fastest_threads, load_model, save_model, update
 from amarl_core.progress import Progress
-from amarl_core.routing import World, make_world, observation_size, slot_count, truncated_nodes
 from amarl_core.runs import RunFolder, provenance, usable_cores
 from amarl_core.simulation import Clocked, Simulation, Team, options_for, run_threads
 from amarl_core.traces import Trace, repeat
@@ -123,7 +123,7 @@ class Training:
             [size + config.max_hops for size in sizes],
         )
         self.end_s = float(trace.t_s[-1]) if len(trace) else 0.0
-        self.threads_per_agent = usable_cores() if n_agents == 1 else 1
+        self.update_threads = [1] * n_agents
         self.update_slots = threading.Semaphore(usable_cores())
         streams = np.random.SeedSequence([config.seed, 1]).spawn(n_agents)
         self.generators = [np.random.default_rng(stream) for stream in streams]
@@ -131,7 +131,9 @@ class Training:
 
     def learn(self, a: int) -> None:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
-        torch.set_num_threads(self.threads_per_agent)
+        if len(self.run.models) == 1 and usable_cores() > 1:  # nobody else needs the other cores
+            self.update_threads[a] = fastest_threads(self.run.models[a], usable_cores())
+        torch.set_num_threads(self.update_threads[a])
         while self.learn_once(a, np.inf) not in (DONE, STOPPED):
             pass
 
@@ -224,7 +226,7 @@ def train(
         clocked = _start(training, run)
         run.simulation = training.simulation
         run.progress = training.progress.frame()
-        run.timing = training.progress.timing(clocked, compile_s)
+        run.timing = training.progress.timing(clocked, compile_s) | {"update_threads": training.update_threads}
         if place is not None:
             _record(run, place)
     except BaseException as error:

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from amarl_core.arrays import Rules, Work, World
 from amarl_core.inference import Nets, Scratch
 from amarl_core.native import new_conditions, new_mutex
-from amarl_core.routing import Rules, Work, World
 from amarl_core.store import Shared
 
 DONE, FULL, BUSY, STOPPED, AHEAD, NO_LEDGER, NO_ROOM = range(7)

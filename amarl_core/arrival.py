@@ -67,11 +67,7 @@ def _settle_turns(arena, agent, options, row, is_planned):
     gate, records = arena.gate, arena.records
     while True:
         code = _settle(arena, agent, options, row, is_planned)
-        if (
-            code == DONE
-            and row + 1 == arena.requests.shape[0]
-            and not settle_departures(arena, agent, np.inf)
-        ):
+        if code == DONE and row + 1 == arena.requests.shape[0] and not settle_departures(arena, agent, np.inf):
             code = NO_LEDGER
         lock(gate.mutex)
         row += 1

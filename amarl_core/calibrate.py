@@ -22,9 +22,7 @@ TUNING_SEED = 101
 GRID = {
     "priced": [dict(mu=mu) for mu in (10.0, 100.0, 1000.0)],
     "reservation": [dict(reserve_above=share) for share in (0.1, 0.2, 0.4)],
-    "priced_reservation": [
-        dict(mu=mu, reserve_above=share) for mu in (100.0, 1000.0) for share in (0.2, 0.4)
-    ],
+    "priced_reservation": [dict(mu=mu, reserve_above=share) for mu in (100.0, 1000.0) for share in (0.2, 0.4)],
 }
 """Settings tried for each rule; the one with the best mean GoS is reported."""
 
@@ -79,9 +77,7 @@ def calibration_table(scenario: Scenario, n_days: int) -> str:
     """Return the calibration figures as markdown."""
     days = [scenario.training_trace(seed=TUNING_SEED, days=1, first_day=d) for d in range(n_days)]
     tuned = {name: tune(scenario, name, days) for name in RULES}
-    gos = {
-        name: 100 * np.array([d["accepted"].mean() for d in played]) for name, (_, played) in tuned.items()
-    }
+    gos = {name: 100 * np.array([d["accepted"].mean() for d in played]) for name, (_, played) in tuned.items()}
     rows = []
     for name, (rule, played) in tuned.items():
         gap = gos[name] - gos["shortest_feasible"]

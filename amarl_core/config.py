@@ -43,12 +43,12 @@ class TrainConfig:
     lag_s: float = 3600.0  # how far an agent's clock may run ahead of the slowest, s of simulated time
     # the network and Maskable PPO
     width: int = 32  # units of each of the two hidden layers, actor and critic apart
-    activation: str = "tanh"
+    activation: str = "relu"
     learning_rate: float = 2e-3  # falls linearly to final_learning_rate
     final_learning_rate: float = 2e-4
-    rollouts_per_day: int = 8  # an agent's rollout is its own decisions of a day divided by this
-    minibatch: int = 1024  # decisions
-    epochs: int = 3
+    rollouts_per_day: int = 16  # an agent's rollout is its own decisions of a day divided by this
+    minibatch: int = 2048  # decisions
+    epochs: int = 2
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip_range: float = 0.2

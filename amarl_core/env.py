@@ -11,21 +11,13 @@ import numpy as np
 import pandas as pd
 
 from amarl_core.arena import Agent, Arena
+from amarl_core.arrays import make_world, observation_size, slot_count
 from amarl_core.config import TrainConfig
 from amarl_core.departures import pop, push
 from amarl_core.errors import AmarlError
 from amarl_core.inference import make_nets
 from amarl_core.rollout import depart, look_at_store, try_commit, write_route
-from amarl_core.routing import (
-    ACCEPTED,
-    CAUSES,
-    make_world,
-    observation_size,
-    observe,
-    slot_count,
-    take,
-    to_decision,
-)
+from amarl_core.routing import ACCEPTED, CAUSES, observe, take, to_decision
 from amarl_core.simulation import Simulation, Team, options_for
 
 
@@ -57,21 +49,18 @@ class RoutingEnv(gym.Env):
 
     metadata: dict[str, Any] = {"render_modes": []}
 
-    def __init__(self, scenario, trace, service: str | None = None, config: TrainConfig = TrainConfig()):
+    def __init__(self, scenario, trace, service: str | None = None, config: TrainConfig | None = None):
         if service is not None and service not in scenario.service_ids:
-            raise AmarlError(
-                f"unknown service {service!r}; the scenario has {', '.join(scenario.service_ids)}"
-            )
+            raise AmarlError(f"unknown service {service!r}; the scenario has {', '.join(scenario.service_ids)}")
         if service is not None:
             trace = trace[trace.service == scenario.service_ids.index(service)]
         if len(trace) == 0:
             raise AmarlError(f"the trace {trace.name!r} holds no request to serve")
+        config = config or TrainConfig()
         self.scenario, self.trace, self.config = scenario, trace, config
         self.world = make_world(scenario, config.mu)
         n_slots = slot_count(self.world, config.max_slots)
-        self.observation_space = gym.spaces.Box(
-            -2.0, 2.0, (observation_size(self.world, n_slots),), np.float32
-        )
+        self.observation_space = gym.spaces.Box(-2.0, 2.0, (observation_size(self.world, n_slots),), np.float32)
         self.action_space = _MaskedSlots(n_slots, self)
         self._nets = make_nets(1, 1, 1, n_slots, "relu")
         self._start_over()
@@ -91,6 +80,7 @@ class RoutingEnv(gym.Env):
             self.scenario, self.world, self.trace, Team.of(self.scenario, "env"), self._nets, self._options
         )
         self._row = -1
+        self._open = False
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         """Go on to the next request that needs a choice; `seed` starts the trace over.
@@ -124,6 +114,10 @@ class RoutingEnv(gym.Env):
             AmarlError: a slot that the mask does not allow.
         """
         work = self._agent.work
+        if not self._open:
+            raise AmarlError("this request is settled; call reset() for the next one")
+        if not 0 <= action < len(work.mask):
+            raise AmarlError(f"action is {action}; expected a slot from 0 to {len(work.mask) - 1}")
         if not work.mask[action]:
             raise AmarlError(
                 f"slot {action} is masked; allowed now: {np.flatnonzero(work.mask).tolist()}. "
@@ -134,9 +128,7 @@ class RoutingEnv(gym.Env):
         take(self.world, work, self._arena.requests[self._row], work.slot_link[action])
         is_open = self._is_open()
         options = self._options
-        reward = -options.beta * (float(walk["price"]) - price) - options.hop_cost * (
-            int(walk["n_links"]) - hops
-        )
+        reward = -options.beta * (float(walk["price"]) - price) - options.hop_cost * (int(walk["n_links"]) - hops)
         info: dict[str, Any] = {}
         if not is_open:
             accepted = self._finish()
@@ -167,10 +159,10 @@ class RoutingEnv(gym.Env):
     def _is_open(self) -> bool:
         """Walk to the next choice; return whether there is one."""
         work, request = self._agent.work, self._arena.requests[self._row]
-        if to_decision(self.world, work, request, self._options.rules):
+        self._open = bool(to_decision(self.world, work, request, self._options.rules))
+        if self._open:
             observe(self.world, work, request, self._options.rules)
-            return True
-        return False
+        return self._open
 
     def _finish(self) -> bool:
         """Commit a complete route and record the request; return whether it was accepted."""

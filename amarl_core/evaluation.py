@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from amarl_core.arena import BUSY, DONE
+from amarl_core.arrays import make_world
 from amarl_core.baselines import Baseline, serve_rule
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.inference import make_nets
-from amarl_core.routing import make_world
 from amarl_core.search import make_search
 from amarl_core.simulation import AgentError, Clocked, Simulation, Team, options_for, play, run_threads
 

@@ -28,9 +28,7 @@ def headline(evidence: Evidence) -> dict:
     result: dict = {method: _of_method(evidence, method) for method in METHODS}
     result |= {
         "amarl_minus_sarl": {"mean": difference[0], "ci95": list(difference[1:])},
-        "amarl_minus_rule": {
-            rule: _with_interval(evidence.gain_over_rule(rule)) for rule in evidence.rules()
-        },
+        "amarl_minus_rule": {rule: _with_interval(evidence.gain_over_rule(rule)) for rule in evidence.rules()},
         "ratio_train": float(np.median(evidence.train_ratio())),
         "ratio_test": float(np.nanmedian(evidence.test_ratio("arrival"))),
         "ratio_test_free": float(np.nanmedian(evidence.test_ratio("free"))),
@@ -40,17 +38,13 @@ def headline(evidence: Evidence) -> dict:
         "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},
         "gos_attempts_1": {method: float(gos_by_day(evidence.arrival1, method).mean()) for method in METHODS},
         "gos_free": {method: float(gos_by_day(evidence.free3, method).mean()) for method in METHODS},
-        "conflict_rate": {
-            variant: _conflict_rate(study, variant) for variant in ("arrival3", "arrival1", "free3")
-        },
+        "conflict_rate": {variant: _conflict_rate(study, variant) for variant in ("arrival3", "arrival1", "free3")},
         "audit_violations": int(evidence.audits["violations"].sum()),
         "audited_runs": len(evidence.audits),
         "machine": _machine(study),
         "seeds": list(study.seeds),
         "test_days": list(study.days),
-        "test_day_sha256": {
-            day: load_scenario(study.info["scenario"]).test_day_sha256[day] for day in study.days
-        },
+        "test_day_sha256": {day: load_scenario(study.info["scenario"]).test_day_sha256[day] for day in study.days},
         "profile": study.info["profile"],
         "command": study.info["command"],
         "reproduce_s": study.info["seconds"],

@@ -26,14 +26,10 @@ _mutex_lock = types.ExternalFunction("pthread_mutex_lock", types.int32(types.uin
 _mutex_trylock = types.ExternalFunction("pthread_mutex_trylock", types.int32(types.uintp))
 _mutex_unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(types.uintp))
 _cond_signal = types.ExternalFunction("pthread_cond_signal", types.int32(types.uintp))
-_cond_timedwait = types.ExternalFunction(
-    "pthread_cond_timedwait", types.int32(types.uintp, types.uintp, types.uintp)
-)
+_cond_timedwait = types.ExternalFunction("pthread_cond_timedwait", types.int32(types.uintp, types.uintp, types.uintp))
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
 
-_libc = ctypes.CDLL(
-    None, use_errno=False
-)  # CDLL, not PyDLL: it lets go of the interpreter lock while it waits
+_libc = ctypes.CDLL(None, use_errno=False)  # CDLL, not PyDLL: it lets go of the interpreter lock while it waits
 
 
 def new_mutex() -> np.ndarray:

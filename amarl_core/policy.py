@@ -6,6 +6,7 @@ distribution objects. Loading builds the model from a JSON and then sets weights
 
 import io
 import json
+import time
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,9 +143,7 @@ def update(
         order = torch.from_numpy(generator.permutation(n))
         shuffled = [column[order] for column in columns]
         for part in parts(n, model.batch_size):
-            observation, mask, action, old_log_prob, advantage, returns = (
-                column[part] for column in shuffled
-            )
+            observation, mask, action, old_log_prob, advantage, returns = (column[part] for column in shuffled)
             logits = head(actor(observation)).masked_fill(~mask, HUGE_NEGATIVE)  # (B, M)
             log_probs = torch.log_softmax(logits, dim=1)
             log_prob = log_probs.gather(1, action[:, None])[:, 0]
@@ -172,6 +171,27 @@ def update(
     model._n_updates += model.n_epochs
     model.num_timesteps += n
     return UpdateStats(*(totals / n_batches).tolist())
+
+
+def fastest_threads(model: MaskablePPO, at_most: int, tries: int = 12) -> int:
+    """Return 1 or at_most, whichever makes forward and backward passes of a minibatch faster on this machine now.
+
+    More threads are not always faster at these sizes, and far slower when another process has a core.
+    """
+    observation = torch.zeros(model.batch_size, *model.observation_space.shape)
+    actions, masks = torch.zeros(model.batch_size, dtype=torch.long), torch.ones(model.batch_size, model.action_space.n)
+    seconds = {}
+    for n_threads in {1, at_most}:
+        torch.set_num_threads(n_threads)
+        times = []
+        for _ in range(tries):
+            start = time.perf_counter()
+            values, log_prob, _ = model.policy.evaluate_actions(observation, actions, masks)
+            (values.mean() + log_prob.mean()).backward()
+            times.append(time.perf_counter() - start)
+        seconds[n_threads] = float(np.mean(times[2:]))
+    model.policy.optimizer.zero_grad()
+    return min(seconds, key=seconds.__getitem__)
 
 
 def copy_weights(model: MaskablePPO, nets: Nets, a: int) -> None:
@@ -214,9 +234,7 @@ def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) 
     """
     about_path, weights_path = folder / f"{agent}.json", folder / f"{agent}.zip"
     if not about_path.exists() or not weights_path.exists():
-        raise RunError(
-            f"{folder}: no model of agent '{agent}'; expected {about_path.name} and {weights_path.name}"
-        )
+        raise RunError(f"{folder}: no model of agent '{agent}'; expected {about_path.name} and {weights_path.name}")
     about = json.loads(about_path.read_text(encoding="utf-8"))
     for name, found, expected in (
         ("services", about["services"], list(scenario.service_ids)),

@@ -84,7 +84,8 @@ def cost_to_go(world, work, request, first_stage, link_cost, stage_cost, cost):
     bound = world.bound_ms[service]
     for stage in range(length, first_stage - 1, -1):
         layer = cost[stage]
-        so_far = world.so_far[service, stage, source]
+        # a route through its destination, a stub, is not in so_far: without a bound from there, nothing is pruned
+        so_far = world.so_far[service, stage, source] if not world.nodes[destination].stub else work.zeros
         to_go = world.to_go[service, stage, destination]
         n_queued = 0
         for i in range(world.transit.shape[0] + 2):
@@ -97,11 +98,7 @@ def cost_to_go(world, work, request, first_stage, link_cost, stage_cost, cost):
                 layer[node] = 0.0 if node == destination else np.inf
             elif so_far[node] + to_go[node] <= bound:
                 layer[node] = cost[stage + 1, node] + stage_cost[stage, node]
-            if (
-                layer[node] < np.inf
-                and not work.queued[node]
-                and (node == destination or not world.nodes[node].stub)
-            ):
+            if layer[node] < np.inf and not work.queued[node] and (node == destination or not world.nodes[node].stub):
                 work.queue[n_queued] = node
                 work.queued[node] = True
                 n_queued += 1

@@ -73,8 +73,7 @@ class Progress:
                 return
             wait_s = stream["wait_ns"] / 1e9
             now = {
-                name: stream[name].item()
-                for name in ("accepted", "conflicts", "commits", "stale", "reward", "steps")
+                name: stream[name].item() for name in ("accepted", "conflicts", "commits", "stale", "reward", "steps")
             } | {"requests": int(stream["cursor"])}
             past = {name: now[name] - last[name] for name in now}
             gos = past["accepted"] / max(past["requests"], 1)
@@ -123,8 +122,7 @@ class Progress:
             left,
             steps / (now - self._began) / 1000,
             "  ".join(
-                f"{agent} {100 * entry['gos_recent']:.1f} %"
-                for agent, entry in zip(self.agents, last, strict=True)
+                f"{agent} {100 * entry['gos_recent']:.1f} %" for agent, entry in zip(self.agents, last, strict=True)
             ),
         )
         frame = self.frame()

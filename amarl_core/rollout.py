@@ -12,16 +12,7 @@ from amarl_core.departures import pop, push
 from amarl_core.gate import announce, slowest, wait_for
 from amarl_core.inference import actor, critic, most_likely, sample
 from amarl_core.native import INNER, KERNEL
-from amarl_core.routing import (
-    ACCEPTED,
-    CONFLICT_LINK,
-    CONFLICT_NODE,
-    begin,
-    observe,
-    route_delta,
-    take,
-    to_decision,
-)
+from amarl_core.routing import ACCEPTED, CONFLICT_LINK, CONFLICT_NODE, begin, observe, route_delta, take, to_decision
 from amarl_core.store import STOP, commit, read_snapshot, release
 
 
@@ -148,9 +139,7 @@ def close_episode(agent, options, first, accepted):
     advantage = 0.0
     next_value = 0.0
     for b in range(buffer.fill[0] - 1, first - 1, -1):
-        reward = (
-            outcome - options.beta * (price - buffer.price[b]) - options.hop_cost * (hops - buffer.hops[b])
-        )
+        reward = outcome - options.beta * (price - buffer.price[b]) - options.hop_cost * (hops - buffer.hops[b])
         outcome = 0.0
         price, hops = buffer.price[b], buffer.hops[b]
         delta = reward + options.gamma * next_value - buffer.value[b]
@@ -205,10 +194,7 @@ def serve_free(arena, agent, options, horizon_s):
     for _ in range(EVENTS_PER_CALL):
         if arena.shared.control[STOP]:
             return STOPPED
-        if (
-            options.learn
-            and buffer.fill[0] + options.rules.max_hops * options.attempts > buffer.action.shape[0]
-        ):
+        if options.learn and buffer.fill[0] + options.rules.max_hops * options.attempts > buffer.action.shape[0]:
             return FULL
         arrival, departure = np.inf, np.inf
         if stream.cursor < agent.mine.shape[0]:

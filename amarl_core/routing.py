@@ -5,11 +5,10 @@ the request at hand is the record `work.walk[0]`. The same kernels run inside th
 a time, behind `RoutingEnv`.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
+from amarl_core.arrays import GLOBAL_FEATURES, SLOT_FEATURES
 from amarl_core.native import INNER, KERNEL
 from amarl_core.prices import price_of, price_to_go
 
@@ -24,8 +23,8 @@ CAUSES = (
     "conflict_link",
     "conflict_node",
 )
-(ACCEPTED, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY, LOOP, NO_SLOT, HOP_LIMIT, CONFLICT_LINK, CONFLICT_NODE) = (
-    range(len(CAUSES))
+(ACCEPTED, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY, LOOP, NO_SLOT, HOP_LIMIT, CONFLICT_LINK, CONFLICT_NODE) = range(
+    len(CAUSES)
 )
 FREE_SLOT = ACCEPTED
 """Why a neighbour is not allowed shares the causes' codes; an allowed one has code 0."""
@@ -34,198 +33,6 @@ MASKS = ("immediate", "delay")
 IMMEDIATE, DELAY = range(2)
 SLOT_ORDERS = ("static", "priced")
 STATIC, PRICED = range(2)
-
-SLOT_FEATURES = 8
-GLOBAL_FEATURES = 7
-
-LINK = np.dtype([("source", "i8"), ("target", "i8"), ("capacity", "i8"), ("delay", "f8"), ("share", "f8")])
-"""`share` is 1 / capacity: a division less in the innermost loops."""
-
-NODE = np.dtype([("raw", "i8"), ("budget", "i8"), ("leaf", "i8"), ("stub", "i8"), ("share", "f8")])
-"""`share` is 1 / budget, 0 where there is none."""
-
-REQUEST = np.dtype(
-    [
-        ("t_s", "f8"),
-        ("hold_s", "f8"),
-        ("demand", "i8"),
-        ("service", "i8"),
-        ("source", "i8"),
-        ("destination", "i8"),
-        ("agent", "i8"),
-    ]
-)
-WALK = np.dtype(
-    [
-        ("latency", "f8"),
-        ("price", "f8"),
-        ("version", "i8"),
-        ("stamp", "i8"),
-        ("node", "i8"),
-        ("stage", "i8"),
-        ("n_links", "i8"),
-        ("n_hosts", "i8"),
-        ("n_slots", "i8"),
-        ("n_valid", "i8"),
-        ("cause", "i8"),
-        ("priced", "i8"),
-        ("forced", "i8"),
-        ("open", "i8"),
-    ]
-)
-
-
-class World(NamedTuple):
-    """The scenario as arrays. N nodes, E links, S services, K stages at most, F functions."""
-
-    links: np.ndarray  # LINK[E]: kbps, ms
-    nodes: np.ndarray  # NODE[N]: raw compute and budget in mcpu
-    out_start: np.ndarray  # int64[N + 1], into out_links
-    out_links: np.ndarray  # int64[E], links by source
-    in_start: np.ndarray  # int64[N + 1], into in_links
-    in_links: np.ndarray  # int64[<= E], links by target whose source is no stub
-    transit: np.ndarray  # int64[<= N], nodes that are no stubs
-    transit_links: np.ndarray  # int64[<= E], links between them
-    chains: np.ndarray  # int64[S, K], function of each stage, -1 beyond the end
-    chain_length: np.ndarray  # int64[S]
-    bound_ms: np.ndarray  # float64[S] (paper: tau_p)
-    rate: np.ndarray  # int64[N, F], mcpu per Gb/s, -1 where not hosted
-    processing: np.ndarray  # float64[F], ms on an idle node
-    to_go: np.ndarray  # float64[S, K + 1, N, N], least idle ms [service, stage, destination, node]
-    so_far: np.ndarray  # float64[S, K + 1, N, N], least idle ms [service, stage, source, node]
-    price: np.ndarray  # float64[steps + 1], mu^u - 1 by utilisation
-
-
-class Work(NamedTuple):
-    """One thread's memory. D slots are looked at, M kept; H hops at most."""
-
-    snapshot: np.ndarray  # int64[E + N]
-    own: np.ndarray  # int64[E + N], what this request has taken so far
-    visited: np.ndarray  # int64[N], stamp of the segment that last visited a node
-    walk: np.ndarray  # WALK[1]
-    links: np.ndarray  # int64[H]
-    hosts: np.ndarray  # int64[K]
-    slot_link: np.ndarray  # int64[D]
-    slot_cause: np.ndarray  # int64[D], FREE_SLOT or why it is not allowed
-    slot_key: np.ndarray  # float64[D]
-    mask: np.ndarray  # bool[M]
-    observation: np.ndarray  # float32[SLOT_FEATURES * M + GLOBAL_FEATURES + S]
-    cost: np.ndarray  # float64[K + 1, N], priced cost-to-go
-    link_cost: np.ndarray  # float64[E]
-    stage_cost: np.ndarray  # float64[K, N]
-    queue: np.ndarray  # int64[N]
-    queued: np.ndarray  # bool[N]
-    resources: np.ndarray  # int64[H + K], delta of a route
-    amounts: np.ndarray  # int64[H + K]
-
-
-class Rules(NamedTuple):
-    """How requests are routed: codes of mask and slot order, and the longest walk."""
-
-    mask: int
-    slot_order: int
-    max_hops: int
-
-
-def make_world(scenario, mu: float = 100.0, steps: int = 4096) -> World:
-    """Return a scenario as arrays for the kernels.
-
-    Args:
-        scenario: a loaded scenario.
-        mu: base of the exponential price mu^u - 1 of a resource at utilisation u.
-        steps: resolution of the price table.
-    """
-    network = scenario.network
-    n, e = network.n_nodes, network.n_links
-    links = np.zeros(e, LINK)
-    links["source"], links["target"] = network.source, network.target
-    links["capacity"], links["delay"] = network.capacity_kbps, network.delay_ms
-    links["share"] = 1.0 / network.capacity_kbps
-    nodes = np.zeros(n, NODE)
-    nodes["raw"], nodes["budget"] = network.compute_mcpu, scenario.budget_mcpu
-    nodes["stub"] = scenario.stub
-    nodes["share"] = np.divide(1.0, scenario.budget_mcpu, out=np.zeros(n), where=scenario.budget_mcpu > 0)
-    nodes["leaf"] = _leaves(network.source, network.target, n)
-    out_links = np.argsort(network.source, kind="stable").astype(np.int64)
-    passable = np.flatnonzero(~scenario.stub[network.source])
-    in_links = passable[np.argsort(network.target[passable], kind="stable")].astype(np.int64)
-    between = ~scenario.stub[network.source] & ~scenario.stub[network.target]
-    return World(
-        links,
-        nodes,
-        _starts(network.source, n),
-        out_links,
-        _starts(network.target[passable], n),
-        in_links,
-        np.flatnonzero(~scenario.stub).astype(np.int64),
-        np.flatnonzero(between).astype(np.int64),
-        np.ascontiguousarray(scenario.chains, np.int64),
-        np.ascontiguousarray(scenario.chain_length, np.int64),
-        np.ascontiguousarray(scenario.latency_ms, np.float64),
-        np.ascontiguousarray(scenario.rate_mcpu_per_gbps, np.int64),
-        np.ascontiguousarray(scenario.processing_ms, np.float64),
-        np.ascontiguousarray(scenario.delay_to_go),
-        np.ascontiguousarray(scenario.delay_so_far),
-        mu ** (np.arange(steps + 1) / steps) - 1,
-    )
-
-
-def _leaves(source: np.ndarray, target: np.ndarray, n: int) -> np.ndarray:
-    """Return bool[n]: nodes that hang off a single neighbour, in and out."""
-    neighbours = [set(target[source == node]) | set(source[target == node]) for node in range(n)]
-    return np.array([len(around) == 1 for around in neighbours])
-
-
-def _starts(keys: np.ndarray, n: int) -> np.ndarray:
-    """Return int64[n + 1], where each key's run starts in the sorted keys."""
-    return np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=n))]).astype(np.int64)
-
-
-def slot_count(world: World, at_most: int = 10) -> int:
-    """Return how many neighbour slots the action space has: the largest number of useful neighbours of a node."""
-    target_is_stub = world.nodes["stub"][world.links["target"]].astype(bool)
-    degree = np.diff(world.out_start)
-    stubs = np.bincount(world.links["source"][target_is_stub], minlength=len(world.nodes))
-    return int(min(at_most, (degree - stubs + (stubs > 0)).max()))
-
-
-def truncated_nodes(world: World, n_slots: int) -> np.ndarray:
-    """Return the nodes with more useful neighbours than slots; the farthest ones are left out there."""
-    target_is_stub = world.nodes["stub"][world.links["target"]].astype(bool)
-    stubs = np.bincount(world.links["source"][target_is_stub], minlength=len(world.nodes))
-    return np.flatnonzero(np.diff(world.out_start) - stubs + (stubs > 0) > n_slots)
-
-
-def observation_size(world: World, n_slots: int) -> int:
-    """Return the length of the observation vector."""
-    return SLOT_FEATURES * n_slots + GLOBAL_FEATURES + len(world.chain_length)
-
-
-def make_work(world: World, n_slots: int, max_hops: int) -> Work:
-    """Return fresh scratch memory for one thread."""
-    n, e = len(world.nodes), len(world.links)
-    k = world.chains.shape[1]
-    degree = int(np.diff(world.out_start).max())
-    return Work(
-        np.zeros(e + n, np.int64),
-        np.zeros(e + n, np.int64),
-        np.zeros(n, np.int64),
-        np.zeros(1, WALK),
-        np.zeros(max_hops, np.int64),
-        np.zeros(k, np.int64),
-        np.zeros(degree, np.int64),
-        np.zeros(degree, np.int64),
-        np.zeros(degree),
-        np.zeros(n_slots, np.bool_),
-        np.zeros(observation_size(world, n_slots), np.float32),
-        np.zeros((k + 1, n)),
-        np.zeros(e),
-        np.zeros((k, n)),
-        np.zeros(n, np.int64),
-        np.zeros(n, np.bool_),
-        np.zeros(max_hops + k, np.int64),
-        np.zeros(max_hops + k, np.int64),
-    )
 
 
 @njit(**KERNEL)
@@ -404,9 +211,7 @@ def observe(world, work, request, rules):
     work.mask[:] = False
     best = np.inf
     for i in range(w.n_slots):
-        best = min(
-            best, work.link_cost[work.slot_link[i]] + work.cost[stage, world.links[work.slot_link[i]].target]
-        )
+        best = min(best, work.link_cost[work.slot_link[i]] + work.cost[stage, world.links[work.slot_link[i]].target])
     n_edges = world.links.shape[0]
     per_bound = 1.0 / bound
     to_go_from = world.to_go[service, stage, request.destination]
@@ -422,10 +227,7 @@ def observe(world, work, request, rules):
         x[at + 3] = max(-1.0, 1.0 - (w.latency + world.links[link].delay + to_go) * per_bound)
         if stage < length and world.rate[target, world.chains[service, stage]] >= 0:
             x[at + 4] = 1.0
-            x[at + 5] = (
-                1.0
-                - (work.snapshot[n_edges + target] + work.own[n_edges + target]) * world.nodes[target].share
-            )
+            x[at + 5] = 1.0 - (work.snapshot[n_edges + target] + work.own[n_edges + target]) * world.nodes[target].share
         x[at + 6] = 2.0 if work.slot_cause[i] == LOOP else to_go * per_bound
         cost = work.link_cost[link] + work.cost[stage, target]
         x[at + 7] = min(1.0, 10.0 * (cost - best)) if cost < np.inf else 1.0
@@ -496,7 +298,5 @@ def route_delta(world, links, n_links, hosts, n_hosts, request, resources, amoun
         amounts[i] = request.demand
     for i in range(n_hosts):
         resources[n_links + i] = world.links.shape[0] + hosts[i]
-        amounts[n_links + i] = need_mcpu(
-            request.demand, world.rate[hosts[i], world.chains[request.service, i]]
-        )
+        amounts[n_links + i] = need_mcpu(request.demand, world.rate[hosts[i], world.chains[request.service, i]])
     return n_links + n_hosts

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from amarl_core.arrays import World
 from amarl_core.native import INNER, KERNEL
 from amarl_core.prices import cost_to_go, price_of
-from amarl_core.routing import World, need_mcpu
+from amarl_core.routing import need_mcpu
 
 BY_LATENCY, BY_PRICE = range(2)
 RUN_STAGE = -1
@@ -90,9 +91,7 @@ def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
         search.link_ms[e] = link.delay if room else np.inf
         search.link_cost[e] = search.link_ms[e]
         if room and rule.criterion == BY_PRICE:
-            search.link_cost[e] = (
-                price_of(world.price, work.snapshot[e], link.share) * request.demand * link.share
-            )
+            search.link_cost[e] = price_of(world.price, work.snapshot[e], link.share) * request.demand * link.share
     search.chain_mcpu[:] = 0
     for stage in range(world.chain_length[request.service]):
         function = world.chains[request.service, stage]
@@ -130,9 +129,7 @@ def _heap_push(search, n, key, label):
     while i > 0:
         parent = (i - 1) // 2
         # of equal keys the newest label first: deepest, so ties do not fan out
-        if search.heap_key[parent] < key or (
-            search.heap_key[parent] == key and search.heap_label[parent] > label
-        ):
+        if search.heap_key[parent] < key or (search.heap_key[parent] == key and search.heap_label[parent] > label):
             break
         search.heap_key[i], search.heap_label[i] = search.heap_key[parent], search.heap_label[parent]
         i = parent
@@ -155,9 +152,7 @@ def _heap_pop(search, n):
             )
         ):
             child += 1
-        if key < search.heap_key[child] or (
-            key == search.heap_key[child] and label > search.heap_label[child]
-        ):
+        if key < search.heap_key[child] or (key == search.heap_key[child] and label > search.heap_label[child]):
             break
         search.heap_key[i], search.heap_label[i] = search.heap_key[child], search.heap_label[child]
         i = child
@@ -203,14 +198,9 @@ def _uses_no_more(world, work, search, request, a, b):
         if step.move == RUN_STAGE:
             taken = _own_use(world, search, request, a, -1, step.node)
             rest = world.nodes[step.node].budget - work.snapshot[n_edges + step.node]
-            if rest < search.chain_mcpu[step.node] and taken > _own_use(
-                world, search, request, b, -1, step.node
-            ):
+            if rest < search.chain_mcpu[step.node] and taken > _own_use(world, search, request, b, -1, step.node):
                 return False
-        elif (
-            work.snapshot[step.move] + request.demand * world.chains.shape[1]
-            > world.links[step.move].capacity
-        ):
+        elif work.snapshot[step.move] + request.demand * world.chains.shape[1] > world.links[step.move].capacity:
             taken = _own_use(world, search, request, a, step.move, -1)
             if taken > _own_use(world, search, request, b, step.move, -1):
                 return False
@@ -281,10 +271,7 @@ def find_route(world, work, search, request, rule, max_hops):
                     continue
                 cost = label.cost + search.link_cost[move]
                 latency = label.latency + search.link_ms[move]
-            if (
-                search.least_cost[next_stage, target] == np.inf
-                or latency + search.least_ms[next_stage, target] > bound
-            ):
+            if search.least_cost[next_stage, target] == np.inf or latency + search.least_ms[next_stage, target] > bound:
                 continue
             if move != RUN_STAGE and _visited(search, at, target):
                 continue

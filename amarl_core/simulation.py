@@ -16,6 +16,7 @@ from amarl_core.arena import (
     NO_LEDGER,
     NO_ROOM,
     STREAM,
+    TURN,
     Agent,
     Arena,
     Options,
@@ -24,22 +25,13 @@ from amarl_core.arena import (
     make_gate,
     make_records,
 )
+from amarl_core.arrays import REQUEST, Rules, World, make_work, observation_size
 from amarl_core.arrival import serve_arrival
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.inference import Nets, make_scratch
 from amarl_core.rollout import serve_free
-from amarl_core.routing import (
-    ACCEPTED,
-    CAUSES,
-    MASKS,
-    REQUEST,
-    SLOT_ORDERS,
-    Rules,
-    World,
-    make_work,
-    observation_size,
-)
+from amarl_core.routing import ACCEPTED, CAUSES, MASKS, SLOT_ORDERS
 from amarl_core.store import STOP, ledger_frame, make_shared
 
 log = logging.getLogger(__name__)
@@ -130,14 +122,13 @@ class Simulation:
         options: Options,
         buffer_sizes: list[int] | None = None,
     ):
-        if trace.service_ids != tuple(scenario.service_ids) or trace.node_ids != tuple(
-            scenario.network.node_ids
-        ):
+        if trace.service_ids != tuple(scenario.service_ids) or trace.node_ids != tuple(scenario.network.node_ids):
             raise AmarlError(
                 f"trace '{trace.name}' belongs to another world than scenario '{scenario.name}': its "
                 "services or nodes differ; generate or load it with this scenario"
             )
         self.scenario, self.trace, self.team, self.options = scenario, trace, team, options
+        self.order = ""  # the commit order once it is served
         n, n_agents, n_slots = len(trace), len(team.agents), nets.actor_3.shape[2]
         requests = request_records(trace, team)
         shared = make_shared(scenario.network.capacity_kbps, scenario.budget_mcpu, n * (2 + options.attempts))
@@ -186,15 +177,14 @@ class Simulation:
         Raises:
             AgentError: the ledger or the flows' memory ran out (a defect of this library).
         """
+        self.order = order
         while True:
             if order == "arrival":
                 code = serve_arrival(self.arena, self.agents[a], self.options)
             else:
                 code = serve_free(self.arena, self.agents[a], self.options, horizon_s)
             if code in (NO_LEDGER, NO_ROOM):
-                raise AgentError(
-                    f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}"
-                )
+                raise AgentError(f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}")
             if code != BUSY:
                 return code
 
@@ -202,6 +192,8 @@ class Simulation:
         """Return one row per request served so far, as DESIGN of the records in the README says."""
         rows = self.arena.records.rows
         served = np.flatnonzero(rows["attempts"] > 0)
+        if self.order == "arrival":  # plans made ahead of their turn are not decided yet
+            served = served[served < self.arena.gate.state[TURN]]
         return decisions_frame(self, served)
 
     def ledger(self) -> pd.DataFrame:
@@ -248,9 +240,7 @@ def decisions_frame(simulation: Simulation, served: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _list_column(
-    table: np.ndarray, served: np.ndarray, lengths: np.ndarray, names: tuple[str, ...]
-) -> pd.Series:
+def _list_column(table: np.ndarray, served: np.ndarray, lengths: np.ndarray, names: tuple[str, ...]) -> pd.Series:
     """Return ragged rows of codes as a pandas column of lists of names, dictionary-encoded."""
     table = table[served]
     flat = table[np.arange(table.shape[1]) < lengths[:, None]]
@@ -288,9 +278,7 @@ def run_threads(
             errors.append((names[a], error))
             stop()
 
-    threads = [
-        threading.Thread(target=guarded, args=(a,), name=names[a], daemon=True) for a in range(len(names))
-    ]
+    threads = [threading.Thread(target=guarded, args=(a,), name=names[a], daemon=True) for a in range(len(names))]
     wall, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
@@ -322,9 +310,7 @@ def play(simulation: Simulation, order: str) -> Clocked:
     """
     if order not in ORDERS:
         raise AmarlError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")
-    return run_threads(
-        simulation.team.agents, lambda a: _serve_to_the_end(simulation, a, order), simulation.stop
-    )
+    return run_threads(simulation.team.agents, lambda a: _serve_to_the_end(simulation, a, order), simulation.stop)
 
 
 def _serve_to_the_end(simulation: Simulation, a: int, order: str) -> None:

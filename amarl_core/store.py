@@ -263,9 +263,7 @@ class ResourceStore:
         resources, amounts = self._arrays(delta)
         with self._names:
             if request_id in self._committed:
-                raise AmarlError(
-                    f"request {request_id} holds resources already; release it before committing it again"
-                )
+                raise AmarlError(f"request {request_id} holds resources already; release it before committing it again")
             self._committed[request_id] = (resources, amounts)
         lacking, version = commit(
             self.shared,
@@ -294,9 +292,7 @@ class ResourceStore:
             if request_id not in self._committed:
                 raise AmarlError(f"request {request_id} holds nothing; release takes a committed request")
             resources, amounts = self._committed.pop(request_id)
-        version = release(
-            self.shared, resources, amounts, len(resources), request_id, self._agent(agent), t_s
-        )
+        version = release(self.shared, resources, amounts, len(resources), request_id, self._agent(agent), t_s)
         if version == FULL_LEDGER:
             with self._names:
                 self._committed[request_id] = (resources, amounts)
@@ -317,8 +313,7 @@ class ResourceStore:
             for name, amount in asked.items():
                 if name not in index:
                     raise AmarlError(
-                        f"'{name}' is no {kind} of this store; its {kind}s are "
-                        f"{', '.join(list(index)[:5])} ..."
+                        f"'{name}' is no {kind} of this store; its {kind}s are {', '.join(list(index)[:5])} ..."
                     )
                 is_integer = isinstance(amount, (int, np.integer)) and not isinstance(amount, bool)
                 if not is_integer or not 0 < amount <= LARGEST:

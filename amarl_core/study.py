@@ -48,9 +48,7 @@ class Profile:
 PROFILES = {
     "full": Profile(),
     "quick": Profile(seeds=(0,), n_test_days=2, repeats=7, choices=dict(days=4)),
-    "smoke": Profile(
-        scenario="toy", seeds=(0,), n_test_days=2, repeats=2, stock_steps=512, choices=dict(days=2)
-    ),
+    "smoke": Profile(scenario="toy", seeds=(0,), n_test_days=2, repeats=2, stock_steps=512, choices=dict(days=2)),
 }
 
 

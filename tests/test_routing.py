@@ -7,26 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import contended, make_network, make_world, random_world
 
-from amarl_core.prices import price_to_go
-from amarl_core.routing import (
-    CAUSES,
+from amarl_core.arrays import (
     GLOBAL_FEATURES,
-    MASKS,
     REQUEST,
     SLOT_FEATURES,
-    SLOT_ORDERS,
     Rules,
-    begin,
-    is_complete,
-    look,
     make_work,
     observation_size,
-    observe,
     slot_count,
-    take,
-    to_decision,
     truncated_nodes,
 )
+from amarl_core.prices import price_to_go
+from amarl_core.routing import CAUSES, MASKS, SLOT_ORDERS, begin, is_complete, look, observe, take, to_decision
 from amarl_core.routing import make_world as make_arrays
 from amarl_core.store import commit, make_shared
 
