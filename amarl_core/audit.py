@@ -81,8 +81,7 @@ class AuditReport:
         for rule, count in self.count.items():
             first = self.violations[self.violations["rule"] == rule].iloc[0]
             lines.append(
-                f"  {rule}: {count:,}, first at row {first['row']}, request {first['request_id']}: "
-                f"{first['detail']}"
+                f"  {rule}: {count:,}, first at row {first['row']}, request {first['request_id']}: {first['detail']}"
             )
         return "\n".join(lines)
 

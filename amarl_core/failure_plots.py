@@ -79,9 +79,7 @@ def failure_causes(outcomes: pd.DataFrame, label: str = "Figure 3") -> Picture:
     worst = _most_dead_ends(dead)
     if worst is not None:
         for axes in panels:
-            axes.axhspan(
-                services.index(worst) - 0.48, services.index(worst) + 0.48, color="#f7f0e3", zorder=0
-            )
+            axes.axhspan(services.index(worst) - 0.48, services.index(worst) + 0.48, color="#f7f0e3", zorder=0)
     legend_below(figure, panels[0])
     caption = (
         f"{label}. Causes of failure by service: the upper bar of each pair is SARL, the lower AMARL. "
@@ -98,18 +96,14 @@ def failure_causes(outcomes: pd.DataFrame, label: str = "Figure 3") -> Picture:
 
 
 def _draw_causes(axes: Axes, shares: pd.DataFrame, services: list[str], column: str) -> None:
-    table = shares.pivot_table(
-        index=["service", "method"], columns="cause", values=column, fill_value=0, aggfunc="sum"
-    )
+    table = shares.pivot_table(index=["service", "method"], columns="cause", values=column, fill_value=0, aggfunc="sum")
     causes = [cause for cause in CAUSE_COLORS if cause in table.columns]
     rows = [(service, method) for service in services for method in METHODS]
     table = table.reindex(rows, fill_value=0)
     places = np.array([services.index(s) + (-0.19 if m == "sarl" else 0.19) for s, m in rows])
     left = np.zeros(len(rows))
     for cause in causes:
-        axes.barh(
-            places, table[cause], left=left, height=0.33, color=CAUSE_COLORS[cause], label=CAUSE_NAMES[cause]
-        )
+        axes.barh(places, table[cause], left=left, height=0.33, color=CAUSE_COLORS[cause], label=CAUSE_NAMES[cause])
         left += table[cause].to_numpy()
     for place, end, (_, method) in zip(places, left, rows, strict=True):
         axes.annotate(
@@ -158,17 +152,13 @@ def failures_by_hour(outcomes: pd.DataFrame) -> Picture:
         bottom = np.zeros(24)
         for cause in causes:
             height = share.xs(method, level="method")[cause].reindex(HOURS, fill_value=0).to_numpy()
-            axes.bar(
-                HOURS, height, bottom=bottom, width=0.85, color=CAUSE_COLORS[cause], label=CAUSE_NAMES[cause]
-            )
+            axes.bar(HOURS, height, bottom=bottom, width=0.85, color=CAUSE_COLORS[cause], label=CAUSE_NAMES[cause])
             bottom += height
         axes.set(title=method_name(method), xlabel="hour of the day", xticks=range(0, 24, 3))
         axes.grid(axis="x", visible=False)
     panels[0].set_ylabel("failed requests (%)")
     legend_below(figure, panels[0])
-    all_failed = (
-        failed[failed["method"] == "amarl"].groupby("hour")["requests"].sum().reindex(HOURS, fill_value=0)
-    )
+    all_failed = failed[failed["method"] == "amarl"].groupby("hour")["requests"].sum().reindex(HOURS, fill_value=0)
     busiest = all_failed.rolling(4).sum().idxmax() if all_failed.sum() else 0
     part = 100 * all_failed.loc[busiest - 3 : busiest].sum() / max(1, all_failed.sum())
     finding = f"{part:.0f} % of AMARL's failures fall between {max(0, busiest - 3)} and {busiest + 1} h"
@@ -224,14 +214,10 @@ def failure_table(outcomes: pd.DataFrame) -> Table:
     for service in offered.index.unique("service"):
         for method in METHODS:
             part = shares[(shares["service"] == service) & (shares["method"] == method)]
-            kinds = [
-                part.loc[part["cause"].str.startswith(k), "share"].sum() for k in ("dead_end", "conflict")
-            ]
+            kinds = [part.loc[part["cause"].str.startswith(k), "share"].sum() for k in ("dead_end", "conflict")]
             kinds.append(part["share"].sum() - sum(kinds))
             counts = [f"{offered[(service, method)] / days:,.0f}", f"{part['per_day'].sum():,.1f}"]
-            rows.append(
-                [service_name(service), method_name(method), *counts, *[f"{abs(k):.2f}" for k in kinds]]
-            )
+            rows.append([service_name(service), method_name(method), *counts, *[f"{abs(k):.2f}" for k in kinds]])
     columns = [
         "service",
         "method",

@@ -75,9 +75,7 @@ def _check_commits(found: Findings, d: Decisions, g: Ledger, committed: np.ndarr
     found.check("commit", g.place[place], g.request_id[place], cases)
 
 
-def _check_releases(
-    found: Findings, d: Decisions, g: Ledger, committed: np.ndarray, released: np.ndarray
-) -> None:
+def _check_releases(found: Findings, d: Decisions, g: Ledger, committed: np.ndarray, released: np.ndarray) -> None:
     place = np.flatnonzero((g.kind == RELEASE) & (g.row >= 0))
     row, t_s = g.row[place], g.t_s[place]
     departure = d.t_s[row] + d.hold_s[row]
@@ -91,15 +89,11 @@ def _check_releases(
     found.check("release", g.place[place], g.request_id[place], cases)
 
 
-def _check_outcomes(
-    found: Findings, d: Decisions, g: Ledger, committed: np.ndarray, released: np.ndarray
-) -> None:
+def _check_outcomes(found: Findings, d: Decisions, g: Ledger, committed: np.ndarray, released: np.ndarray) -> None:
     """Check that the ledger has what each decision calls for."""
     rows, never = np.arange(len(d)), len(g)
     lacks_commit = d.accepted & (committed == never)
-    found.check(
-        "uncommitted", rows, d.request_id, [(lacks_commit, lambda i: "is accepted, but has no commit")]
-    )
+    found.check("uncommitted", rows, d.request_id, [(lacks_commit, lambda i: "is accepted, but has no commit")])
     kept = (committed < never) & (released == never)
     found.check("unreleased", rows, d.request_id, [(kept, lambda i: "was committed, but never released")])
     aborts = np.bincount(g.row[(g.kind == ABORT) & (g.row >= 0)], minlength=len(d))

@@ -42,9 +42,7 @@ def check_replay(
     at_abort = Question(resource, g.version[last[aborted_row]])
     abort = np.flatnonzero((g.kind == ABORT) & (g.row >= 0))
     at_named = Question(g.resource[abort], g.version[abort])
-    at_snapshot = Question(
-        n_links + d.hosts.code, np.repeat(d.snapshot_version.astype(np.int32), d.hosts.length)
-    )
+    at_snapshot = Question(n_links + d.hosts.code, np.repeat(d.snapshot_version.astype(np.int32), d.hosts.length))
 
     over = []
     for history in histories(uses, events_of(g.row[known], sign, g.version[known], len(d))):
@@ -56,9 +54,7 @@ def check_replay(
         over += [(history.resource, int(history.place[i]), int(history.used[i])) for i in exceeds]
         if history.used[-1]:
             detail = f"{_name(scenario, history.resource)} keeps {history.used[-1]} in use after the last row"
-            found.check(
-                "zero", np.array([-1]), np.array([-1]), [(np.array([True]), lambda i, text=detail: text)]
-            )
+            found.check("zero", np.array([-1]), np.array([-1]), [(np.array([True]), lambda i, text=detail: text)])
     _check_capacity(found, g, scenario, limit, changes, over)
 
     lacks = at_abort.used + uses.amount[aborted] > limit[resource]
@@ -81,9 +77,7 @@ def _check_capacity(
     """Check rules link_capacity and node_budget: `over` holds (resource, version, used)."""
     n_links = len(scenario.network.link_ids)
     for rule, is_link in (("link_capacity", True), ("node_budget", False)):
-        part = sorted(
-            (entry for entry in over if (entry[0] < n_links) == is_link), key=lambda entry: entry[1]
-        )
+        part = sorted((entry for entry in over if (entry[0] < n_links) == is_link), key=lambda entry: entry[1])
         place = changes[[version - 1 for _, version, _ in part]] if part else np.zeros(0, np.int64)
 
         def describe(i: int, part: list = part) -> str:

@@ -49,9 +49,7 @@ def intervals_by(outcomes: pd.DataFrame, method: str, by: str, values: Sequence)
     table = gos(outcomes[outcomes["method"] == method], ["seed", "day", by])
     by_value = dict(iter(table.groupby(level=by)))
     empty = (np.nan, np.nan, np.nan)
-    return np.array(
-        [interval(by_value[v].droplevel(by).unstack("day")) if v in by_value else empty for v in values]
-    )
+    return np.array([interval(by_value[v].droplevel(by).unstack("day")) if v in by_value else empty for v in values])
 
 
 # ------------------------------------------------------------------------------- Figure 2
@@ -85,23 +83,17 @@ def _draw_hours(axes: Axes, outcomes: pd.DataFrame) -> dict[str, tuple[int, floa
         )
         hour = int(np.nanargmin(mean))
         lowest[method] = (hour, float(mean[hour]))
-    axes.set(
-        xlabel="hour of the day", ylabel="grade of service (%)", xlim=(-0.3, 23.3), xticks=range(0, 24, 3)
-    )
+    axes.set(xlabel="hour of the day", ylabel="grade of service (%)", xlim=(-0.3, 23.3), xticks=range(0, 24, 3))
     return lowest
 
 
 def _draw_rules(axes: Axes, baselines: pd.DataFrame) -> None:
     """The shortest feasible path, and the best of the rules."""
     overall = gos(baselines, ["method"]).sort_values()
-    shown = dict.fromkeys(
-        [rule for rule in ("shortest_feasible",) if rule in overall.index] + [overall.index[-1]]
-    )
+    shown = dict.fromkeys([rule for rule in ("shortest_feasible",) if rule in overall.index] + [overall.index[-1]])
     for rule, color in zip(shown, REFERENCE_COLORS, strict=False):
         line = gos(baselines[baselines["method"] == rule], ["hour"]).reindex(HOURS)
-        axes.plot(
-            HOURS, line, color=color, linestyle="--", linewidth=1.1, label=method_name(rule), zorder=1.5
-        )
+        axes.plot(HOURS, line, color=color, linestyle="--", linewidth=1.1, label=method_name(rule), zorder=1.5)
 
 
 def _difference(outcomes: pd.DataFrame) -> str:
@@ -131,10 +123,7 @@ def gos_by_service(outcomes: pd.DataFrame) -> Picture:
         f"{service_name(s)}: SARL {a:.2f} %, AMARL {b:.2f} %"
         for s, a, b in zip(services, means["sarl"], means["amarl"], strict=True)
     )
-    caption = (
-        f"Accepted over offered requests by service. {sample_size(outcomes)}; whiskers: 95 % bootstrap "
-        "interval."
-    )
+    caption = f"Accepted over offered requests by service. {sample_size(outcomes)}; whiskers: 95 % bootstrap interval."
     return finish(figure, finding, caption, alt)
 
 
@@ -248,19 +237,14 @@ def latency_against_budget(latency: pd.DataFrame) -> Picture:
     tightest = share.index[0]
     p95, budget = table.loc[tightest, "p95_ms"].max(), table.loc[tightest, "budget_ms"].iloc[0]
     over = int((share > 1).sum())
-    finding = (
-        f"{service_name(tightest)} runs closest to its bound: 95th percentile {p95:.2f} of {budget:g} ms"
-        + (f"; {over} services exceed theirs" if over else "")
+    finding = f"{service_name(tightest)} runs closest to its bound: 95th percentile {p95:.2f} of {budget:g} ms" + (
+        f"; {over} services exceed theirs" if over else ""
     )
     alt = "; ".join(
-        f"{service_name(s)} {m.upper()}: mean {r.mean_ms:.2f}, 95th percentile {r.p95_ms:.2f} of "
-        f"{r.budget_ms:g} ms"
+        f"{service_name(s)} {m.upper()}: mean {r.mean_ms:.2f}, 95th percentile {r.p95_ms:.2f} of {r.budget_ms:g} ms"
         for (s, m), r in table.iterrows()
     )
-    caption = (
-        "Accepted requests only; mean over days of each day's mean and 95th percentile. "
-        f"{sample_size(latency)}."
-    )
+    caption = f"Accepted requests only; mean over days of each day's mean and 95th percentile. {sample_size(latency)}."
     return finish(figure, finding, caption, alt)
 
 

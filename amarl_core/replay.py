@@ -107,9 +107,7 @@ def events_of(row: np.ndarray, sign: np.ndarray, place: np.ndarray, n_requests: 
         n_requests: Number of requests.
     """
     order = np.argsort(row, kind="stable")
-    return Events(
-        place[order], sign[order].astype(np.int8), np.searchsorted(row[order], np.arange(n_requests + 1))
-    )
+    return Events(place[order], sign[order].astype(np.int8), np.searchsorted(row[order], np.arange(n_requests + 1)))
 
 
 class History(NamedTuple):
@@ -196,9 +194,7 @@ def simulated_time(
         if len(history.used):
             overbooked[history.row[history.is_taking & (history.used > limit[history.resource])]] = True
             most = int(history.used.max())
-            peak = max(
-                peak, most / limit[history.resource] if limit[history.resource] else np.inf * (most > 0)
-            )
+            peak = max(peak, most / limit[history.resource] if limit[history.resource] else np.inf * (most > 0))
     return overbooked, float(peak)
 
 

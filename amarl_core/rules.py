@@ -128,15 +128,11 @@ def check_trace(found: Findings, decisions: Decisions, trace: Any) -> None:
     d = decisions
     row = d.row_of(trace.request_id)
     undecided = row < 0
-    found.check(
-        "missing", np.arange(len(row)), trace.request_id, [(undecided, lambda i: "was never decided")]
-    )
+    found.check("missing", np.arange(len(row)), trace.request_id, [(undecided, lambda i: "was never decided")])
 
     known = np.zeros(len(d), bool)
     known[row[~undecided]] = True
-    found.check(
-        "trace", np.arange(len(d)), d.request_id, [(~known, lambda i: "is decided, but is not in the trace")]
-    )
+    found.check("trace", np.arange(len(d)), d.request_id, [(~known, lambda i: "is decided, but is not in the trace")])
     row, expected = row[~undecided], np.flatnonzero(~undecided)
     cases = []
     for name in ("t_s", "hold_s", "service", "source", "destination", "demand_kbps"):

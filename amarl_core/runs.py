@@ -184,9 +184,7 @@ class RunFolder:
         try:
             self._lock.acquire()
         except Timeout as error:
-            message = (
-                "another run is writing this folder; wait for it to end, or choose another study or seed"
-            )
+            message = "another run is writing this folder; wait for it to end, or choose another study or seed"
             raise RunError(f"{self.path}: {message}") from error
         if self.status != "new":
             self._remove_records()
@@ -225,9 +223,7 @@ class RunFolder:
         """
         if not self.is_finished:
             because = f" ({self.error})" if self.error else ""
-            message = (
-                f"the run is {self.status}{because}; only a finished one counts as a result; run it again"
-            )
+            message = f"the run is {self.status}{because}; only a finished one counts as a result; run it again"
             raise RunError(f"{self.path}: {message}")
         return self
 

@@ -235,9 +235,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     _check_completable(network, services, traffic, delays.to_go)
     digest = _digest(settings)
     if settings.frozen_digest and settings.frozen_digest != digest:
-        logger.warning(
-            "%s has changed since it was frozen: its records do not compare with earlier ones", folder
-        )
+        logger.warning("%s has changed since it was frozen: its records do not compare with earlier ones", folder)
     cap = Fraction(str(settings.cpu_cap))
     budget = [int(raw) * cap.numerator // cap.denominator for raw in network.compute_mcpu]
     return Scenario(
@@ -261,9 +259,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     )
 
 
-def _chain_arrays(
-    services: tuple[Service, ...], functions: tuple[Function, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+def _chain_arrays(services: tuple[Service, ...], functions: tuple[Function, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return chains as function indices, int32 [S, K] padded with -1, and their lengths, int32 [S]."""
     index = {function.function: f for f, function in enumerate(functions)}
     chains = np.full((len(services), max(len(service.chain) for service in services)), -1, dtype=np.int32)

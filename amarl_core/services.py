@@ -108,9 +108,7 @@ def read_functions(path: Path) -> tuple[Function, ...]:
     table = read_csv(path, FUNCTION_COLUMNS, ScenarioError)
     for i, function in enumerate(table["function"]):
         if CHAIN_SEPARATOR in function:
-            table.fail(
-                i, "function", f"a name without {CHAIN_SEPARATOR!r}, which separates the stages of a chain"
-            )
+            table.fail(i, "function", f"a name without {CHAIN_SEPARATOR!r}, which separates the stages of a chain")
     return tuple(
         Function(
             table["function"][i],
@@ -142,13 +140,9 @@ def read_services(path: Path, functions: tuple[Function, ...]) -> tuple[Service,
             if table[low][i] > table[high][i]:
                 table.fail(i, high, f"at least {low} ({table[low][i]})", "Exchange the two.")
         if table["attract_population"][i] + table["attract_jobs"][i] + table["attract_industry"][i] <= 0:
-            table.fail(
-                i, "attract_population", "one positive attraction weight at least", "Say who asks for it."
-            )
+            table.fail(i, "attract_population", "one positive attraction weight at least", "Say who asks for it.")
         if table["bundle_max"][i] * table["unit_kbps_max"][i] > DEMAND_MAX_KBPS:
-            table.fail(
-                i, "unit_kbps_max", f"at most {DEMAND_MAX_KBPS} kbps times bundle_max", "Lower one of them."
-            )
+            table.fail(i, "unit_kbps_max", f"at most {DEMAND_MAX_KBPS} kbps times bundle_max", "Lower one of them.")
         services.append(
             Service(
                 service=table["service"][i],
@@ -159,11 +153,7 @@ def read_services(path: Path, functions: tuple[Function, ...]) -> tuple[Service,
                     for name in SERVICE_COLUMNS
                     if SERVICE_COLUMNS[name].kind == "int" and name != "follows_landuse"
                 },
-                **{
-                    name: float(table[name][i])
-                    for name in SERVICE_COLUMNS
-                    if SERVICE_COLUMNS[name].kind == "float"
-                },
+                **{name: float(table[name][i]) for name in SERVICE_COLUMNS if SERVICE_COLUMNS[name].kind == "float"},
             )
         )
     return tuple(services)
@@ -176,21 +166,15 @@ def read_placement(path: Path, network: Network, functions: tuple[Function, ...]
         int64 [N, F], millicores for each Gb/s, -1 where the node does not host the function.
     """
     table = read_csv(path, PLACEMENT_COLUMNS, ScenarioError)
-    node = table.lookup(
-        "node_id", network.node_index, "node", "Add the node to nodes.csv or correct the name."
-    )
+    node = table.lookup("node_id", network.node_index, "node", "Add the node to nodes.csv or correct the name.")
     index = {function.function: f for f, function in enumerate(functions)}
     hosted = table.lookup("function", index, "function", "Add it to functions.csv or correct the name.")
     rate = np.full((network.n_nodes, len(functions)), -1, dtype=np.int64)
     for i, (v, f) in enumerate(zip(node.tolist(), hosted.tolist(), strict=True)):
         if network.compute_mcpu[v] == 0:
-            table.fail(
-                i, "node_id", "a node with compute (compute_mcpu in nodes.csv is 0)", "Give it compute."
-            )
+            table.fail(i, "node_id", "a node with compute (compute_mcpu in nodes.csv is 0)", "Give it compute.")
         if rate[v, f] != -1:
-            table.fail(
-                i, "function", f"each function once for node {network.node_ids[v]}", "Remove the duplicate."
-            )
+            table.fail(i, "function", f"each function once for node {network.node_ids[v]}", "Remove the duplicate.")
         own = table["mcpu_per_gbps"][i] if "mcpu_per_gbps" in table else functions[f].mcpu_per_gbps
         rate[v, f] = int(own)
     return rate
@@ -283,18 +267,14 @@ def _through(link_delay: np.ndarray, transit: np.ndarray, destination: int) -> n
     return np.minimum(link_delay, link_delay[:, destination, None] + link_delay[None, destination, :])
 
 
-def _one_stage_to_go(
-    after: np.ndarray, through: np.ndarray, hosts: np.ndarray, may_enter: np.ndarray
-) -> np.ndarray:
+def _one_stage_to_go(after: np.ndarray, through: np.ndarray, hosts: np.ndarray, may_enter: np.ndarray) -> np.ndarray:
     """Return the least delay [N] from each node to a host and onwards; `after` [N] is that from the host."""
     at = np.flatnonzero(hosts & may_enter)
     best = (through[:, at] + after[at]).min(axis=1) if len(at) else np.full(len(after), np.inf)
     return np.where(hosts, np.minimum(best, after), best)
 
 
-def _one_stage_so_far(
-    done: np.ndarray, stayed: np.ndarray, through: np.ndarray, hosts: np.ndarray
-) -> np.ndarray:
+def _one_stage_so_far(done: np.ndarray, stayed: np.ndarray, through: np.ndarray, hosts: np.ndarray) -> np.ndarray:
     """Return the least delay [source, node] with one stage more.
 
     Args:

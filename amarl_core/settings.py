@@ -127,9 +127,7 @@ class _Section:
                 )
 
     def _fail(self, key: str, expected: str) -> ScenarioError:
-        return ScenarioError(
-            problem(self.file, None, self.prefix + key, self.given.get(key, "missing"), expected)
-        )
+        return ScenarioError(problem(self.file, None, self.prefix + key, self.given.get(key, "missing"), expected))
 
     def section(self, key: str, optional: bool = False) -> _Section:
         value = self.given.get(key, {} if optional else None)

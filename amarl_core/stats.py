@@ -162,14 +162,10 @@ def paired_difference_ci(
     """
     a, b = (np.atleast_2d(np.asarray(values, dtype=float)) for values in (first, second))
     if a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"{a.shape[1]} days against {b.shape[1]}; expected the same days of both, in one order"
-        )
+        raise ValueError(f"{a.shape[1]} days against {b.shape[1]}; expected the same days of both, in one order")
     draw = np.random.default_rng(seed)
     days = draw.integers(a.shape[1], size=(n_resamples, a.shape[1]))  # (r, n_days)
-    means = [
-        np.take_along_axis(_mean_of_seeds(m, n_resamples, draw), days, axis=1).mean(axis=1) for m in (a, b)
-    ]
+    means = [np.take_along_axis(_mean_of_seeds(m, n_resamples, draw), days, axis=1).mean(axis=1) for m in (a, b)]
     return _with_ends(float(a.mean() - b.mean()), means[0] - means[1], level)
 
 

@@ -137,9 +137,7 @@ def read_bytes(path: Path, error: type[AmarlError], remedy: str = "") -> bytes:
     try:
         content = path.read_bytes()
     except OSError as reason:
-        raise error(
-            problem(path, None, None, f"not readable: {reason}", "a readable file", remedy)
-        ) from reason
+        raise error(problem(path, None, None, f"not readable: {reason}", "a readable file", remedy)) from reason
     if content.startswith(LFS_POINTER):
         raise error(
             problem(
@@ -235,26 +233,18 @@ def _split_rows(path: Path, text: str, error: type[AmarlError]) -> tuple[list[li
     return rows, lines
 
 
-def check_header(
-    path: Path, header: Sequence[str], columns: Mapping[str, Column], error: type[AmarlError]
-) -> None:
+def check_header(path: Path, header: Sequence[str], columns: Mapping[str, Column], error: type[AmarlError]) -> None:
     """Refuse unknown, repeated and missing column names, listing the valid ones."""
     valid = ", ".join(columns)
     for name in header:
         if name not in columns:
-            raise error(
-                problem(path, 1, "column name", name, f"one of {valid}", "Rename or remove the column.")
-            )
+            raise error(problem(path, 1, "column name", name, f"one of {valid}", "Rename or remove the column."))
     for name in header:
         if list(header).count(name) > 1:
-            raise error(
-                problem(path, 1, "column name", name, "each column once", "Remove the repeated column.")
-            )
+            raise error(problem(path, 1, "column name", name, "each column once", "Remove the repeated column."))
     for name, column in columns.items():
         if name not in header and not column.optional:
-            raise error(
-                problem(path, 1, None, f"no column {name!r}", f"the columns {valid}", "Add the column.")
-            )
+            raise error(problem(path, 1, None, f"no column {name!r}", f"the columns {valid}", "Add the column."))
 
 
 def _parse(table: Table, name: str, column: Column, texts: list[str]) -> Any:

@@ -205,9 +205,7 @@ def network_from_tables(nodes: Table, links: Table) -> Network:
     seen: dict[tuple[int, int], int] = {}
     for e, ends in enumerate(zip(source.tolist(), target.tolist(), strict=True)):
         if ends[0] == ends[1]:
-            links.fail(
-                e, "target", "another node than source (a link to itself is useless)", "Remove the row."
-            )
+            links.fail(e, "target", "another node than source (a link to itself is useless)", "Remove the row.")
         if ends in seen:
             links.fail(
                 e,

@@ -119,9 +119,7 @@ class Trace:
             self.frame().to_csv(path, index=False, lineterminator="\n")
             return path
         if path.suffix != ".parquet":
-            raise TraceError(
-                problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet")
-            )
+            raise TraceError(problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet"))
         table = pa.Table.from_pandas(self.frame(), preserve_index=False)
         texts = ["service", "source", "destination"]
         # the bytes of increasing and of random doubles compress far better apart
@@ -160,15 +158,11 @@ def load_trace(path: str | Path, scenario: Scenario) -> Trace:
     elif path.suffix == ".parquet":
         table = _read_parquet(path)
     else:
-        raise TraceError(
-            problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet")
-        )
+        raise TraceError(problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet"))
     services = {service: s for s, service in enumerate(scenario.service_ids)}
     nodes = scenario.network.node_index
     columns = {
-        "service": table.lookup(
-            "service", services, "service", "Correct the name or add it to services.csv."
-        ),
+        "service": table.lookup("service", services, "service", "Correct the name or add it to services.csv."),
         "source": table.lookup("source", nodes, "node", "Correct the name or add it to nodes.csv."),
         "destination": table.lookup("destination", nodes, "node", "Correct the name or add it to nodes.csv."),
     }
@@ -214,9 +208,7 @@ def _read_parquet(path: Path) -> Table:
         ) from reason
     check_header(path, data.column_names, TRACE_COLUMNS, TraceError)
     if data.num_rows == 0:
-        raise TraceError(
-            problem(path, None, None, "a table without rows", "at least one request", "Add the rows.")
-        )
+        raise TraceError(problem(path, None, None, "a table without rows", "at least one request", "Add the rows."))
     table = Table(path, TraceError, {}, range(1, data.num_rows + 1))
     for name, column in TRACE_COLUMNS.items():
         values = data.column(name)

@@ -102,14 +102,10 @@ def read_traffic(
         ScenarioError: At the first fault in one of the files.
     """
     areas = read_csv(files["areas"], AREA_COLUMNS, ScenarioError)
-    area_node = areas.lookup("node_id", network.node_index, "node", "Add the node to nodes.csv.").astype(
-        np.int32
-    )
+    area_node = areas.lookup("node_id", network.node_index, "node", "Add the node to nodes.csv.").astype(np.int32)
     weights = np.stack([areas[f"w_{use}"] for use in LAND_USES])  # [use, A]
     for a in np.flatnonzero(weights.sum(axis=0) <= 0):
-        areas.fail(
-            int(a), "w_residential", "one positive land-use weight at least", "Say how the land is used."
-        )
+        areas.fail(int(a), "w_residential", "one positive land-use weight at least", "Say how the land is used.")
     industry = areas["w_industrial"] * areas["land_km2"]  # [A]
     landuse = _read_landuse(files["landuse_profiles"], weekend_level)  # [2, use, 24]
     profile = _read_service_profiles(files["service_profiles"], services)  # [S, 24]
@@ -120,9 +116,7 @@ def read_traffic(
     rate = np.empty((2, len(services), len(people), HOURS))
     for s, service in enumerate(services):
         attraction = (
-            service.attract_population * people
-            + service.attract_jobs * jobs
-            + service.attract_industry * industrial
+            service.attract_population * people + service.attract_jobs * jobs + service.attract_industry * industrial
         )
         if attraction.sum() <= 0:
             raise ScenarioError(
@@ -186,9 +180,7 @@ def _read_landuse(path: Path, weekend_level: Mapping[str, float]) -> np.ndarray:
         level[1, u] *= weekend_level.get(LAND_USE_PROFILE[use], 1.0)
     for use in weekend_level:
         if use not in known:
-            raise ScenarioError(
-                problem("scenario.toml", None, "weekend_level", use, f"one of {', '.join(known)}")
-            )
+            raise ScenarioError(problem("scenario.toml", None, "weekend_level", use, f"one of {', '.join(known)}"))
     return level
 
 
@@ -217,10 +209,7 @@ def _row_of_hour(table, kind: np.ndarray, path: Path) -> np.ndarray:
 def _read_service_profiles(path: Path, services: tuple[Service, ...]) -> np.ndarray:
     """Return multipliers [service, hour] of mean 1; a service that is flat needs no column."""
     hour = Column("int", least=0, most=23)
-    own = {
-        service.service: Column("float", least=0, optional=not service.follows_landuse)
-        for service in services
-    }
+    own = {service.service: Column("float", least=0, optional=not service.follows_landuse) for service in services}
     columns = {"hour": hour, **own} | {"hour": hour}  # a service may not take the place of the hour
     table = read_csv(path, columns, ScenarioError)
     row = _row_of_hour(table, np.zeros(len(table), dtype=np.int64), path)[0]
@@ -271,16 +260,12 @@ def _share_by_rule(
     kind, _, argument = table["rule"][i].partition(":")
     if kind == "node":
         if argument not in network.node_index:
-            table.fail(
-                i, "rule", f"node:<node_id> with one of {names(network.node_index)}", "Correct the name."
-            )
+            table.fail(i, "rule", f"node:<node_id> with one of {names(network.node_index)}", "Correct the name.")
         share[:, network.node_index[argument]] = 1.0
     elif kind in ("nearest", "other"):
         members = network.tier_nodes(argument)
         if len(members) < (1 if kind == "nearest" else 2):
-            table.fail(
-                i, "rule", f"a tier of nodes.csv: {names(sorted(set(network.tier)))}", "Correct the tier."
-            )
+            table.fail(i, "rule", f"a tier of nodes.csv: {names(sorted(set(network.tier)))}", "Correct the tier.")
         nearest = members[np.argmin(delay[:, members], axis=1)]  # [A]
         if kind == "nearest":
             share[areas, nearest] = 1.0
@@ -353,9 +338,7 @@ def minute_rates(rate_per_s: np.ndarray) -> np.ndarray:
     return np.repeat(rate_per_s, MINUTES // HOURS, axis=-1)
 
 
-def _draw_destinations(
-    traffic: Traffic, service: np.ndarray, area: np.ndarray, draw: np.ndarray
-) -> np.ndarray:
+def _draw_destinations(traffic: Traffic, service: np.ndarray, area: np.ndarray, draw: np.ndarray) -> np.ndarray:
     """Return a destination for each request, int64 [n], by inversion of `draw`, uniform in [0, 1)."""
     cumulative = np.cumsum(traffic.destination, axis=2)  # [S, A, N]
     cumulative[cumulative > 1 - 1e-9] = 1.0

@@ -220,19 +220,14 @@ def _lists(column: pd.Series, ids: Sequence[str]) -> Lists:
     """Read a column of lists of identifiers."""
     if isinstance(column.dtype, pd.ArrowDtype):
         array = pa.array(column)
-        parts = [
-            _arrow_lists(part, ids)
-            for part in (array.chunks if isinstance(array, pa.ChunkedArray) else [array])
-        ]
+        parts = [_arrow_lists(part, ids) for part in (array.chunks if isinstance(array, pa.ChunkedArray) else [array])]
         length = np.concatenate([part[0] for part in parts] or [np.zeros(0, np.int64)])
         code = np.concatenate([part[1] for part in parts] or [np.zeros(0, np.int32)])
     else:
         try:
             length = np.fromiter(map(len, column), np.int64, len(column))
         except TypeError as error:
-            raise AuditError(
-                f"decisions column {column.name} must hold lists, empty where no link is used"
-            ) from error
+            raise AuditError(f"decisions column {column.name} must hold lists, empty where no link is used") from error
         flat = np.fromiter(chain.from_iterable(column), dtype=object, count=int(length.sum()))
         code, values = pd.factorize(flat)
         code = _translate(code, values, ids)

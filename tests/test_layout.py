@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
 LAYERS = [  # a module imports from its own layer and from those above it in this list
     {"errors", "runs"},
     {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze"},
-    {"native", "prices", "store", "routing", "search", "inference", "arena", "departures", "gate", "rollout",
+    {"native", "arrays", "prices", "store", "routing", "search", "inference", "arena", "departures", "gate", "rollout",
      "arrival"},
     {"config", "policy", "env", "agents", "simulation", "progress", "stock"},
     {"baselines", "evaluation", "calibrate", "tune", "stats", "bounds"},
