@@ -173,7 +173,7 @@ class Training:
                 horizon_s = min((clock[b] for b in waiting if b != a), default=np.inf)
                 done[a] = self.learn_once(a, max(horizon_s, clock[a])) == DONE
 
-        return run_threads(("deterministic",), work, self.simulation.stop)
+        return run_threads(("deterministic",), work, self.simulation.stop, self.progress.tick)
 
     def start(self) -> Clocked:
         """Train to the end, or to a stop."""

@@ -33,18 +33,18 @@ class TrainConfig:
     slot_order: str = "priced"  # order of the neighbour slots: priced or static
     max_slots: int = 10  # neighbours kept at most
     max_hops: int = 24  # links of a walk at most
-    mu: float = 100.0  # base of the exponential price mu^u - 1
+    mu: float = 1000.0  # base of the exponential price mu^u - 1
     # the reward: success or failure, minus beta x priced cost, minus hop_cost a hop
     success: float = 1.0
     failure: float = -1.0
-    beta: float = 0.5
+    beta: float = 0.05
     hop_cost: float = 0.005
     # asynchrony while training
     lag_s: float = 3600.0  # how far an agent's clock may run ahead of the slowest, s of simulated time
     # the network and Maskable PPO
     width: int = 32  # units of each of the two hidden layers, actor and critic apart
     activation: str = "relu"
-    learning_rate: float = 2e-3  # falls linearly to final_learning_rate
+    learning_rate: float = 3e-3  # falls linearly to final_learning_rate
     final_learning_rate: float = 2e-4
     rollouts_per_day: int = 16  # an agent's rollout is its own decisions of a day divided by this
     minibatch: int = 2048  # decisions
@@ -88,7 +88,7 @@ class TrainConfig:
         if name == "lag_s" and value == float("inf"):
             return  # unbounded lag
         is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        if not is_number or (kind is int and value != int(value)) or not least <= value <= most:
+        if not is_number or not least <= value <= most or (kind is int and value != int(value)):
             wanted = "an integer" if kind is int else "a number"
             raise AmarlError(f"{name} is {value!r}; expected {wanted} from {least:g} to {most:g}")
 

@@ -6,6 +6,7 @@ distribution objects. Loading builds the model from a JSON and then sets weights
 
 import io
 import json
+import pickle
 import time
 import zipfile
 from dataclasses import asdict, dataclass
@@ -235,20 +236,29 @@ def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) 
     about_path, weights_path = folder / f"{agent}.json", folder / f"{agent}.zip"
     if not about_path.exists() or not weights_path.exists():
         raise RunError(f"{folder}: no model of agent '{agent}'; expected {about_path.name} and {weights_path.name}")
-    about = json.loads(about_path.read_text(encoding="utf-8"))
-    for name, found, expected in (
-        ("services", about["services"], list(scenario.service_ids)),
-        ("observation_size", about["observation_size"], n_inputs),
-        ("n_slots", about["n_slots"], n_slots),
-    ):
-        if found != expected:
+    try:
+        about = json.loads(about_path.read_text(encoding="utf-8"))
+        fits = {"services": list(scenario.service_ids), "observation_size": n_inputs, "n_slots": n_slots}
+        found, trained_on = {name: about[name] for name in fits}, about["scenario"]
+        config = make_config(**about["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{about_path}: not a description of a model ({error}); delete the run and train again"
+        ) from error
+    for name, expected in fits.items():
+        if found[name] != expected:
             raise RunError(
-                f"{about_path.name}: the model does not fit scenario '{scenario.name}': its {name} is "
-                f"{found}, expected {expected}; train on this scenario (the model was trained on "
-                f"'{about['scenario']}')"
+                f"{about_path.name}: the model does not fit scenario '{scenario.name}': its {name} is {found[name]}, "
+                f"expected {expected}; train on this scenario (the model was trained on '{trained_on}')"
             )
-    model = build_model(make_config(**about["config"]), n_inputs, n_slots, seed=0)
-    with zipfile.ZipFile(weights_path) as archive:
-        state = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
-    model.policy.load_state_dict(state)
+    model = build_model(config, n_inputs, n_slots, seed=0)
+    try:
+        with zipfile.ZipFile(weights_path) as archive:
+            state = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+        model.policy.load_state_dict(state)
+    except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(
+            f"{weights_path}: not the weights of this model ({reason}); delete the run and train again"
+        ) from error
     return model

@@ -1,0 +1,128 @@
+"""Serving a trace with a team or a rule: records as promised, sound in every order."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from worlds import contended, offer
+
+from amarl_core.audit import audit
+from amarl_core.baselines import RULES, baseline
+from amarl_core.errors import AmarlError
+from amarl_core.evaluation import evaluate, play_trace, time_trace
+from amarl_core.routing import CAUSES
+from amarl_core.runs import read_frame, write_frame
+
+DECISIONS = {
+    "request_id": "int64", "t_s": "float64", "hold_s": "float64", "service": "category", "agent": "category",
+    "source": "category", "destination": "category", "demand_kbps": "int64", "accepted": "bool",
+    "cause": "category", "latency_ms": "float64", "budget_ms": "float64", "hops": "int16", "links": None,
+    "hosts": None, "attempts": "int8", "snapshot_version": "int64", "commit_version": "int64",
+}  # fmt: skip
+LEDGER = {"seq": "int64", "kind": "category", "request_id": "int64", "agent": "category", "t_s": "float64",
+          "snapshot_version": "int64", "store_version": "int64", "resource": "category"}  # fmt: skip
+VARIANTS = [("arrival", 3), ("arrival", 1), ("free", 3), ("free", 1)]
+
+
+@pytest.mark.parametrize("order, attempts", VARIANTS)
+def test_every_variant_passes_the_audit(toy, toy_day, toy_team, toy_agent, order, attempts):
+    for run in (toy_team, toy_agent):
+        played = play_trace(run, toy_day, order, attempts)
+        report = audit(toy, played.decisions, played.ledger, toy_day, order)
+        assert report.ok, report.summary()
+        assert report.requests == len(toy_day)
+        assert played.conflicts == (played.ledger["kind"] == "abort").sum()
+        assert played.steps > len(toy_day) / 2
+        assert played.clocked.wall_s > 0 and played.clocked.cpu_s > 0
+
+
+def test_records_have_the_columns_and_types_that_are_promised(toy, toy_day, toy_team):
+    for played in (play_trace(toy_team, toy_day), play_trace(baseline("priced"), toy_day, scenario=toy)):
+        for frame, promised in ((played.decisions, DECISIONS), (played.ledger, LEDGER)):
+            assert frame.columns.tolist() == list(promised)
+            for column, dtype in promised.items():
+                if dtype:
+                    assert str(frame[column].dtype) == dtype, column
+
+
+def test_decisions_repeat_the_trace_and_say_who_decided(toy, toy_day, toy_team, toy_agent):
+    by_team, by_agent = evaluate(toy_team, toy_day), evaluate(toy_agent, toy_day)
+    expected = toy_day.frame()
+    for decisions in (by_team, by_agent):
+        for column in ("request_id", "t_s", "hold_s", "demand_kbps"):
+            assert decisions[column].equals(expected[column]), column
+        for column in ("service", "source", "destination"):
+            assert decisions[column].astype(str).equals(expected[column].astype(str)), column
+    assert by_team["agent"].astype(str).equals(by_team["service"].astype(str))
+    assert (by_agent["agent"] == "sarl").all()
+    by_rule = play_trace(baseline("priced"), toy_day, scenario=toy).decisions
+    assert (by_rule["agent"] == "priced").all()
+
+
+def test_the_parts_of_a_decision_agree(toy, toy_day, toy_team):
+    decisions = evaluate(toy_team, toy_day, attempts=1)
+    accepted = decisions["accepted"]
+    assert (accepted == (decisions["cause"] == "accepted")).all()
+    assert (accepted == (decisions["commit_version"] > 0)).all()
+    assert (decisions["commit_version"][~accepted] == -1).all()
+    assert (decisions["latency_ms"][accepted] <= decisions["budget_ms"][accepted]).all()
+    dead_end = decisions["cause"].astype(str).str.startswith(("dead_end", "hop_limit"))
+    assert dead_end.any() and decisions["latency_ms"][dead_end].isna().all()
+    assert decisions["hops"].tolist() == [len(links) for links in decisions["links"]]
+    assert set(decisions["cause"].cat.categories) == set(CAUSES)
+    bound = dict(zip(toy.service_ids, toy.latency_ms, strict=True))
+    assert decisions["budget_ms"].tolist() == [bound[service] for service in decisions["service"]]
+
+
+def test_records_survive_a_file(toy, toy_day, toy_team, tmp_path):
+    played = play_trace(toy_team, toy_day, "free", 3)
+    for name in ("decisions", "ledger"):
+        write_frame(tmp_path / f"{name}.parquet", getattr(played, name))
+    decisions, ledger = (read_frame(tmp_path / f"{name}.parquet") for name in ("decisions", "ledger"))
+    assert audit(toy, decisions, ledger, toy_day, "free").ok
+    assert [list(links) for links in decisions["links"]] == [list(links) for links in played.decisions["links"]]
+    pd.testing.assert_series_equal(decisions["latency_ms"], played.decisions["latency_ms"])
+
+
+def test_evaluating_changes_nothing_in_the_run(toy_day, toy_agent):
+    before = [array.copy() for array in toy_agent.nets]
+    first, second = evaluate(toy_agent, toy_day), evaluate(toy_agent, toy_day)
+    assert first.equals(second), "the most likely slot is taken, and the network starts empty"
+    assert all(np.array_equal(a, b) for a, b in zip(before, toy_agent.nets, strict=True))
+
+
+def test_sarl_s_three_variants_have_one_outcome(toy_day, toy_agent):
+    outcomes = [play_trace(toy_agent, toy_day, *variant) for variant in VARIANTS]
+    for played in outcomes[1:]:
+        assert played.decisions.equals(outcomes[0].decisions)
+        assert played.ledger.equals(outcomes[0].ledger)
+
+
+def test_a_part_of_a_day_may_be_served(toy, toy_day, toy_team):
+    part = toy_day[(toy_day.t_s > 30_000) & (toy_day.t_s < 40_000)]
+    played = play_trace(toy_team, part)
+    assert len(played.decisions) == len(part) > 50
+    assert audit(toy, played.decisions, played.ledger, part).ok
+
+
+def test_time_is_taken_without_records(toy_day, toy_team):
+    clocked = time_trace(toy_team, toy_day, "arrival", 3)
+    assert clocked.wall_s > 0 and clocked.cpu_s > 0
+
+
+def test_a_trace_of_another_world_is_refused(toy, toy_agent):
+    trace = offer(contended(), 10, 0)
+    with pytest.raises(AmarlError, match="another world"):
+        evaluate(toy_agent, trace)
+    with pytest.raises(AmarlError, match="another world"):
+        play_trace(baseline("priced"), trace, scenario=toy)
+
+
+@pytest.mark.parametrize("name", RULES[:1])
+@pytest.mark.parametrize("wrong", [dict(order="sideways"), dict(attempts=0), dict(lag_s=float("nan")),
+                                   dict(attempts=1.5), dict(window=-1)])  # fmt: skip
+def test_a_wrong_option_is_refused_whoever_decides(toy, toy_day, toy_agent, name, wrong):
+    trace = toy_day.head(5)
+    with pytest.raises(AmarlError):
+        play_trace(toy_agent, trace, **wrong)
+    with pytest.raises(AmarlError):
+        play_trace(baseline(name), trace, scenario=toy, **wrong)
