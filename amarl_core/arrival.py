@@ -11,10 +11,16 @@ from numba import njit
 from amarl_core.arena import BUSY, DONE, EVENTS_PER_CALL, NO_LEDGER, NO_ROOM, SETTLING, STOPPED, TURN
 from amarl_core.departures import pop, push
 from amarl_core.gate import signal_all, wait_for, wake
-from amarl_core.native import INNER, KERNEL, lock, unlock
+from amarl_core.native import INNER, KERNEL, give_way, lock, unlock
 from amarl_core.rollout import depart, look_at_store, plan, try_commit
 from amarl_core.routing import ACCEPTED, CONFLICT_LINK
 from amarl_core.store import STOP
+
+NEAR = 24
+"""Requests from which on an agent watches its turn come instead of sleeping: waking a sleeper takes as long as
+planning a request or two."""
+
+LOOKS = 1000
 
 
 @njit(**KERNEL)
@@ -83,6 +89,15 @@ def _settle_turns(arena, agent, options, row, is_planned):
             return code
 
 
+@njit(**INNER)
+def _watch(gate, turn):
+    """Watch the turn come near, giving way to other threads; for a bounded time."""
+    for _ in range(LOOKS):
+        if gate.state[TURN] >= turn:
+            return
+        give_way()
+
+
 @njit(**KERNEL)
 def serve_arrival(arena, agent, options):
     """Serve this agent's requests with commits in order of arrival over all agents (evaluation).
@@ -102,9 +117,12 @@ def serve_arrival(arena, agent, options):
         if ahead == 0:
             gate.state[SETTLING] = 1
         unlock(gate.mutex)
-        if ahead > options.window:
-            if not wait_for(arena, agent, float(row - options.window), True):
+        if ahead > options.window + NEAR:
+            if not wait_for(arena, agent, float(row - options.window - NEAR), True):
                 return BUSY
+            continue
+        if ahead > options.window:
+            _watch(gate, row - options.window)
             continue
         stream.clock = arena.requests[row].t_s
         stream.cursor += 1

@@ -27,6 +27,7 @@ _mutex_trylock = types.ExternalFunction("pthread_mutex_trylock", types.int32(typ
 _mutex_unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(types.uintp))
 _cond_signal = types.ExternalFunction("pthread_cond_signal", types.int32(types.uintp))
 _cond_timedwait = types.ExternalFunction("pthread_cond_timedwait", types.int32(types.uintp, types.uintp, types.uintp))
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
 
 _libc = ctypes.CDLL(None, use_errno=False)  # CDLL, not PyDLL: it lets go of the interpreter lock while it waits
@@ -80,6 +81,12 @@ def try_lock(mutex):
 def unlock(mutex):
     """Give a mutex back."""
     _mutex_unlock(mutex.ctypes.data)
+
+
+@njit(**KERNEL)
+def give_way():
+    """Let another thread have the core, if one is ready."""
+    _sched_yield()
 
 
 @njit(**KERNEL)

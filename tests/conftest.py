@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import settings
 
+import amarl_core  # noqa: F401  before numba, whose cache folder it sets
+
 settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("project")
 

