@@ -544,7 +544,9 @@ def layered(world, arrays, walk, price):
     service, source, destination = (int(request[name]) for name in ("service", "source", "destination"))
     demand, bound = int(request["demand"]), float(world.latency_ms[service])
     length = int(world.chain_length[service])
-    so_far = world.delay_so_far[service, :, source]  # [K + 1, N]
+    so_far = world.delay_so_far[service, :, source]  # [K + 1, N], knows no route through a destination stub
+    if world.stub[destination]:
+        so_far = np.zeros_like(so_far)
     to_go = world.delay_to_go[service, :, destination]
     graph = nx.DiGraph()
     graph.add_node((length, destination))

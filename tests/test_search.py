@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from worlds import PlainState, contended, make_network, make_trace, make_world, offer, random_world
 
 from amarl_core.agents import untrained
+from amarl_core.arrays import make_world as make_arrays
 from amarl_core.audit import audit
 from amarl_core.baselines import baseline
 from amarl_core.config import make_config
 from amarl_core.evaluation import MAX_HOPS, play_trace
-from amarl_core.routing import make_world as make_arrays
 from amarl_core.search import make_search
 
 MU = 100.0
@@ -197,7 +197,6 @@ def test_a_pool_that_runs_two_stages_needs_room_for_both(mcpu, accepted):
     assert row.accepted == accepted
 
 
-@pytest.mark.xfail(strict=True, reason="D13b: the search's bound knows no path through the destination")
 def test_a_rule_and_an_agent_have_the_same_walks_to_choose_from():
     """Over the destination is the only way to the pool; audit and agents take it, so an exact rule must."""
     network = make_network(
