@@ -21,7 +21,16 @@ from amarl_core.arena import DONE, FULL, STOPPED
 from amarl_core.arrays import World, make_world, observation_size, slot_count, truncated_nodes
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.inference import Nets, make_nets
-from amarl_core.policy import UpdateStats, build_model, copy_weights, fastest_threads, load_model, save_model, update
+from amarl_core.policy import (
+    UpdateStats,
+    build_model,
+    copy_weights,
+    fastest_threads,
+    load_model,
+    save_model,
+    update,
+    warm_up,
+)
 from amarl_core.progress import Progress
 from amarl_core.runs import RunFolder, provenance, usable_cores
 from amarl_core.simulation import Clocked, Simulation, Team, options_for, run_threads
@@ -123,7 +132,10 @@ class Training:
             [size + config.max_hops for size in sizes],
         )
         self.end_s = float(trace.t_s[-1]) if len(trace) else 0.0
-        self.update_threads = [1] * n_agents
+        warm_up(config)
+        self.update_threads = 1
+        if n_agents == 1 and usable_cores() > 1 and not config.deterministic:  # nobody else needs the other cores
+            self.update_threads = fastest_threads(run.models[0], usable_cores())
         self.update_slots = threading.Semaphore(usable_cores())
         streams = np.random.SeedSequence([config.seed, 1]).spawn(n_agents)
         self.generators = [np.random.default_rng(stream) for stream in streams]
@@ -131,9 +143,7 @@ class Training:
 
     def learn(self, a: int) -> None:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
-        if len(self.run.models) == 1 and usable_cores() > 1:  # nobody else needs the other cores
-            self.update_threads[a] = fastest_threads(self.run.models[a], usable_cores())
-        torch.set_num_threads(self.update_threads[a])
+        torch.set_num_threads(self.update_threads)
         while self.learn_once(a, np.inf) not in (DONE, STOPPED):
             pass
 

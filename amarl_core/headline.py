@@ -4,13 +4,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from amarl_core.paper import Evidence, gather
-from amarl_core.records import METHODS, Study, gos, gos_by_day, load_study
-from amarl_core.runs import read_frame, read_json, record_name, write_json
+from amarl_core.records import METHODS, Study, conflict_rate, gos, gos_by_day, load_study
+from amarl_core.runs import read_json, write_json
 from amarl_core.scenario import load_scenario
-from amarl_core.stats import bootstrap_ci, conflict_rate
+from amarl_core.stats import bootstrap_ci
 
 
 def write_headline(study_folder: Path, reports: Path) -> Path:
@@ -38,7 +37,7 @@ def headline(evidence: Evidence) -> dict:
         "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},
         "gos_attempts_1": {method: float(gos_by_day(evidence.arrival1, method).mean()) for method in METHODS},
         "gos_free": {method: float(gos_by_day(evidence.free3, method).mean()) for method in METHODS},
-        "conflict_rate": {variant: _conflict_rate(study, variant) for variant in ("arrival3", "arrival1", "free3")},
+        "conflict_rate": {variant: conflict_rate(study, variant) for variant in ("arrival3", "arrival1", "free3")},
         "audit_violations": int(evidence.audits["violations"].sum()),
         "audited_runs": len(evidence.audits),
         "machine": _machine(study),
@@ -75,19 +74,6 @@ def _of_method(evidence: Evidence, method: str) -> dict:
 def _with_interval(matrix: np.ndarray) -> dict:
     mean, low, high = bootstrap_ci(matrix)
     return {"mean": mean, "ci95": [low, high]}
-
-
-def _conflict_rate(study: Study, variant: str) -> dict:
-    """Return the share of attempted commits that were aborted, by method, over all seeds and days."""
-    rates = {}
-    for method in METHODS:
-        kinds = [
-            read_frame(study.run_folder(method, seed) / record_name("ledger", day, variant), ["kind"])
-            for seed in study.seeds
-            for day in study.days
-        ]
-        rates[method] = conflict_rate(pd.concat(kinds, ignore_index=True))
-    return rates
 
 
 def _machine(study: Study) -> dict:

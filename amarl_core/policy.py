@@ -18,7 +18,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
 
-from amarl_core.arena import Buffer
+from amarl_core.arena import Buffer, make_buffer
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
 from amarl_core.inference import Nets
@@ -172,6 +172,13 @@ def update(
     model._n_updates += model.n_epochs
     model.num_timesteps += n
     return UpdateStats(*(totals / n_batches).tolist())
+
+
+def warm_up(config: TrainConfig) -> None:
+    """Do an update of a throw-away model, so that torch has loaded what it loads at first use."""
+    buffer = make_buffer(4, 3, 2)
+    buffer.mask[:] = True
+    update(build_model(config, 3, 2, 0), buffer, 4, 1.0, np.random.default_rng(0))
 
 
 def fastest_threads(model: MaskablePPO, at_most: int, tries: int = 12) -> int:

@@ -21,6 +21,7 @@ def stock_rate(scenario, n_steps: int, seed: int = 0) -> dict:
     threads = torch.get_num_threads()
     torch.set_num_threads(usable_cores())
     try:
+        MaskablePPO("MlpPolicy", env, seed=seed, device="cpu", n_steps=64).learn(64)  # kernels and torch get warm
         model = MaskablePPO("MlpPolicy", env, seed=seed, device="cpu", n_steps=min(2048, n_steps))
         start = time.perf_counter()
         model.learn(total_timesteps=n_steps)
