@@ -133,9 +133,6 @@ class Training:
         )
         self.end_s = float(trace.t_s[-1]) if len(trace) else 0.0
         warm_up(config)
-        self.update_threads = 1
-        if n_agents == 1 and usable_cores() > 1 and not config.deterministic:  # nobody else needs the other cores
-            self.update_threads = fastest_threads(run.models[0], usable_cores())
         self.update_slots = threading.Semaphore(usable_cores())
         streams = np.random.SeedSequence([config.seed, 1]).spawn(n_agents)
         self.generators = [np.random.default_rng(stream) for stream in streams]
@@ -143,7 +140,7 @@ class Training:
 
     def learn(self, a: int) -> None:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
-        torch.set_num_threads(self.update_threads)
+        torch.set_num_threads(self.config.torch_threads)
         while self.learn_once(a, np.inf) not in (DONE, STOPPED):
             pass
 
@@ -236,7 +233,7 @@ def train(
         clocked = _start(training, run)
         run.simulation = training.simulation
         run.progress = training.progress.frame()
-        run.timing = training.progress.timing(clocked, compile_s) | {"update_threads": training.update_threads}
+        run.timing = training.progress.timing(clocked, compile_s)
         if place is not None:
             _record(run, place)
     except BaseException as error:

@@ -7,7 +7,6 @@ distribution objects. Loading builds the model from a JSON and then sets weights
 import io
 import json
 import pickle
-import time
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -179,27 +178,6 @@ def warm_up(config: TrainConfig) -> None:
     buffer = make_buffer(4, 3, 2)
     buffer.mask[:] = True
     update(build_model(config, 3, 2, 0), buffer, 4, 1.0, np.random.default_rng(0))
-
-
-def fastest_threads(model: MaskablePPO, at_most: int, tries: int = 12) -> int:
-    """Return 1 or at_most, whichever makes forward and backward passes of a minibatch faster on this machine now.
-
-    More threads are not always faster at these sizes, and far slower when another process has a core.
-    """
-    observation = torch.zeros(model.batch_size, *model.observation_space.shape)
-    actions, masks = torch.zeros(model.batch_size, dtype=torch.long), torch.ones(model.batch_size, model.action_space.n)
-    seconds = {}
-    for n_threads in {1, at_most}:
-        torch.set_num_threads(n_threads)
-        times = []
-        for _ in range(tries):
-            start = time.perf_counter()
-            values, log_prob, _ = model.policy.evaluate_actions(observation, actions, masks)
-            (values.mean() + log_prob.mean()).backward()
-            times.append(time.perf_counter() - start)
-        seconds[n_threads] = float(np.mean(times[2:]))
-    model.policy.optimizer.zero_grad()
-    return min(seconds, key=seconds.__getitem__)
 
 
 def copy_weights(model: MaskablePPO, nets: Nets, a: int) -> None:
