@@ -45,6 +45,8 @@ def _prepare_process() -> None:
     root = Path(os.environ.get("AMARL_CACHE_DIR", package.parent / ".cache"))
     bounds = "-checked" if os.environ.get("NUMBA_BOUNDSCHECK") == "1" else ""
     os.environ["NUMBA_CACHE_DIR"] = str(root / f"kernels-{digest.hexdigest()[:12]}{bounds}")
+    if "numba" in sys.modules:  # imported before us: it has read its settings already
+        sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 
 _prepare_process()

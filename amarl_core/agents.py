@@ -25,7 +25,6 @@ from amarl_core.policy import (
     UpdateStats,
     build_model,
     copy_weights,
-    fastest_threads,
     load_model,
     save_model,
     update,

@@ -55,8 +55,7 @@ class TrainConfig:
     entropy_weight: float = 0.003
     value_weight: float = 0.5
     max_grad_norm: float = 0.5
-    # 1, also for SARL, which has the other cores to itself: with 2 its updates took 54 s instead of 20 s
-    torch_threads: int = 1  # of each agent's update
+    torch_threads: int = 1  # of each agent's update; 2 made SARL slower on 2 cores (54 s of updates, not 20)
     deterministic: bool = False  # one thread, agents take turns in order of time
 
     def __post_init__(self) -> None:

@@ -12,7 +12,8 @@ from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.inference import make_nets
 from amarl_core.search import make_search
-from amarl_core.simulation import AgentError, Clocked, Simulation, Team, options_for, play, run_threads
+from amarl_core.simulation import ORDERS, AgentError, Clocked, Simulation, Team, options_for, play, run_threads
+from amarl_core.store import VERSION, Snapshot
 
 EVAL_ATTEMPTS = 3
 EVAL_LAG_S = 60.0
@@ -72,15 +73,51 @@ def play_trace(
     Raises:
         AmarlError: a value out of range or an unknown order.
     """
-    if attempts < 1 or window < 0 or lag_s < 0:
-        raise AmarlError(f"attempts {attempts}, window {window}, lag_s {lag_s}: expected at least 1, 0 and 0")
+    for name, value, least in (("attempts", attempts, 1), ("window", window, 0)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+            raise AmarlError(f"{name} is {value!r}; expected an integer of at least {least}")
+    if not lag_s >= 0:
+        raise AmarlError(f"lag_s is {lag_s!r}; expected seconds, at least 0 (infinity for no bound)")
+    if order not in ORDERS:
+        raise AmarlError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")
     if isinstance(policy, Baseline):
+        if order != "arrival":
+            raise AmarlError(f"a baseline serves requests one by one in order of arrival; order is {order!r}")
         if scenario is None:
             raise AmarlError("a baseline needs scenario=...; a trained run brings its own")
         return _play_rule(policy, scenario, trace)
     options = options_for(policy.config, attempts=attempts, lag_s=lag_s, window=window)
     simulation = Simulation(policy.scenario, policy.world, trace, policy.team, policy.nets, options)
     return _played(simulation, play(simulation, order))
+
+
+def route(run, request, snapshot: Snapshot) -> pd.Series:
+    """Route one request on a snapshot with a trained run; nothing outside is changed.
+
+    Args:
+        run: a trained run.
+        request: a trace of one request, such as `trace[5:6]`.
+        snapshot: of a `ResourceStore` of the run's scenario.
+
+    Returns:
+        The request's decision: accepted, cause, latency_ms, links, hosts and the other columns of the records.
+
+    Raises:
+        AmarlError: not exactly one request, or a snapshot of another network.
+    """
+    if len(request) != 1:
+        raise AmarlError(f"route takes one request, got {len(request)}; pass for example trace[5:6]")
+    simulation = Simulation(run.scenario, run.world, request, run.team, run.nets, options_for(run.config))
+    used = np.concatenate([snapshot.used_kbps, snapshot.used_mcpu])
+    if used.shape != simulation.arena.shared.used.shape:
+        raise AmarlError(
+            f"the snapshot has {len(used)} links and nodes, the run's scenario "
+            f"{len(simulation.arena.shared.used)}; take it from ResourceStore.of(run.scenario)"
+        )
+    simulation.arena.shared.used[:] = used
+    simulation.arena.shared.control[VERSION] = snapshot.version
+    simulation.serve(int(simulation.arena.requests["agent"][0]), "arrival")
+    return simulation.decisions().iloc[0]
 
 
 def time_trace(

@@ -23,6 +23,12 @@ RECENT = 0.9
 """Weight of the past in the running GoS."""
 
 
+COLUMNS = [
+    "agent", "update", "wall_s", "sim_t_s", "steps", "requests", "accepted", "gos", "gos_recent", "reward", "entropy",
+    "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "update_s", "rollout_s",
+]  # fmt: skip
+
+
 class Progress:
     """Collects what agents note from their threads; `tick`, on the caller's thread, logs and writes it.
 
@@ -134,7 +140,7 @@ class Progress:
     def frame(self) -> pd.DataFrame:
         """Return the table so far, one row per agent and update."""
         with self._lock:
-            return pd.DataFrame(self._rows)
+            return pd.DataFrame(self._rows, columns=COLUMNS)
 
     def timing(self, clocked, compile_s: float) -> dict:
         """Return seconds by phase and agent, counts and peak memory."""

@@ -66,7 +66,7 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     if profile not in PROFILES:
         raise RunError(f"unknown profile {profile!r}; the valid ones are {', '.join(PROFILES)}")
     plan, began = PROFILES[profile], time.time()
-    folder = Path(root) / (name or profile)
+    folder = (Path(root) / (name or profile)).resolve()
     info = _begin(folder, profile, plan)
     for seed in plan.seeds:
         for method in METHODS:
