@@ -26,7 +26,7 @@ class TrainConfig:
 
     method: str = "amarl"  # sarl: one agent for all services; amarl: one agent per service
     seed: int = 0
-    days: int = 12  # training days, one continuous timeline
+    days: int = 8  # training days, one continuous timeline
     passes: int = 1  # traversals of those days
     # the request
     mask: str = "delay"  # action mask: immediate (the paper) or delay

@@ -354,8 +354,7 @@ def test_a_stop_ends_agents_that_wait_for_another(busy, team, one_agent_hangs, o
     assert codes[0] == STOPPED
 
 
-@pytest.mark.parametrize("order", ["free", pytest.param("arrival", marks=pytest.mark.xfail(
-    strict=False, reason="D15: plans whose turn never came are recorded as accepted"))])  # fmt: skip
+@pytest.mark.parametrize("order", ["free", "arrival"])
 def test_a_stopped_run_keeps_sound_records_of_what_it_did(world, busy, team, order):
     trace = repeat(busy, 20, float(busy.t_s[-1]) + 1.0)
     simulation = simulation_of(team, trace, lag_s=60.0, window=4)
