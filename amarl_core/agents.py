@@ -6,9 +6,12 @@ all six do so at once and never synchronise: they meet only in the store's lock 
 
 import dataclasses
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +44,9 @@ PROBE_REQUESTS = 3000
 """Requests of the first day that an untrained team walks through to size each agent's rollout."""
 
 LEAST_ROLLOUT = 64
+NICE = 5
+"""How much an agent's thread gives way to the busiest agent's (Unix niceness)."""
+
 DAY_S = 86_400.0
 
 
@@ -132,7 +138,9 @@ class Training:
         )
         self.end_s = float(trace.t_s[-1]) if len(trace) else 0.0
         warm_up(config)
-        self.update_slots = threading.Semaphore(usable_cores())
+        # the agent with most requests bounds the wall-clock: the others leave it a core, and their updates queue
+        self.busiest = max(range(n_agents), key=lambda a: sizes[a])
+        self.update_slots = threading.Semaphore(max(1, usable_cores() - 1))
         streams = np.random.SeedSequence([config.seed, 1]).spawn(n_agents)
         self.generators = [np.random.default_rng(stream) for stream in streams]
         self.progress = Progress(run.team.agents, len(trace), run.folder, on_progress)
@@ -140,6 +148,8 @@ class Training:
     def learn(self, a: int) -> None:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
         torch.set_num_threads(self.config.torch_threads)
+        if a != self.busiest and sys.platform == "linux":  # elsewhere a thread has no priority of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while self.learn_once(a, np.inf) not in (DONE, STOPPED):
             pass
 
@@ -154,7 +164,7 @@ class Training:
         n = int(agent.buffer.fill[0])
         stats = None
         if code == FULL or (code == DONE and n >= 2):
-            with self.update_slots:
+            with nullcontext() if a == self.busiest else self.update_slots:
                 stats = self._update(a, n)
             agent.buffer.fill[0] = 0
         self.progress.note(a, agent, stats, n, served - start, time.perf_counter() - served)

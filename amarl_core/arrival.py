@@ -16,7 +16,7 @@ from amarl_core.rollout import depart, look_at_store, plan, try_commit
 from amarl_core.routing import ACCEPTED, CONFLICT_LINK
 from amarl_core.store import STOP
 
-NEAR = 24
+NEAR = 16
 """Requests from which on an agent watches its turn come instead of sleeping: waking a sleeper takes as long as
 planning a request or two."""
 

@@ -1,7 +1,7 @@
 """How a run is set up: every choice the paper leaves open, in one frozen, checked dataclass.
 
-How the defaults were chosen: on training days only, by the GoS reached within a budget of wall-clock
-(`python -m amarl_core.tune`), never on a held-out day. The table of that search is in `data/README.md`.
+How the defaults were chosen: on training days only, never on a held-out day, by the GoS that both methods reach on
+validation days and the wall-clock they take (`python -m amarl_core.tune` prints the table).
 """
 
 import dataclasses

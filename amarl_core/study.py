@@ -40,7 +40,7 @@ class Profile:
     seeds: tuple[int, ...] = (0, 1, 2)
     n_test_days: int = 10  # half of them weekdays
     repeats: int = 7  # paired timings, in turn over the seeds
-    n_timed_days: int = 10  # held-out days back to back in each timing
+    n_timed_days: int = 4  # held-out days back to back in each timing
     stock_steps: int = 20_000
     choices: dict = field(default_factory=dict)  # of TrainConfig
 

@@ -48,9 +48,7 @@ LINKS = ("AGG-PC>COR-SL", "AGG-VM>COR-VM", "AGG-LS>COR-VM", "AGG-ANJ>COR-VM", "C
 POOLS = ("CU-VM", "CU-LS", "CU-ANJ", "DC-VM")
 
 
-def fake_decisions(
-    rng: np.random.Generator, agent: str, hardness: float, conflicts: float, n: int
-) -> pd.DataFrame:
+def fake_decisions(rng: np.random.Generator, agent: str, hardness: float, conflicts: float, n: int) -> pd.DataFrame:
     """Invent the decisions of one day, with a busy afternoon and a service that is hard to place."""
     hours = np.arange(24)
     load = 0.4 + 1.2 * np.exp(-(((hours - 16.5) / 4.5) ** 2))
@@ -74,9 +72,9 @@ def fake_decisions(
             "agent": who,
             "source": rng.choice(["DU-01", "DU-02", "DU-18"], n),
             "destination": rng.choice(["COR-VM", "COR-SL", "CU-VM"], n),
-            "demand_kbps": (
-                np.array([SERVICES[s][3] for s in names])[service] * rng.uniform(0.5, 1.5, n)
-            ).astype(np.int64),
+            "demand_kbps": (np.array([SERVICES[s][3] for s in names])[service] * rng.uniform(0.5, 1.5, n)).astype(
+                np.int64
+            ),
             "accepted": ~refused,
             "cause": pd.Categorical(cause),
             "latency_ms": latency,
@@ -119,9 +117,7 @@ def write_decisions(frame: pd.DataFrame, path: Path) -> None:
     lists = pa.list_(pa.dictionary(pa.int32(), pa.string()))
     table = pa.Table.from_pandas(frame.drop(columns=["links", "hosts"]), preserve_index=False)
     for name in ("links", "hosts"):
-        table = table.append_column(
-            name, pa.array(frame[name].tolist(), type=pa.list_(pa.string())).cast(lists)
-        )
+        table = table.append_column(name, pa.array(frame[name].tolist(), type=pa.list_(pa.string())).cast(lists))
     pq.write_table(table, path)
 
 
@@ -226,14 +222,10 @@ def write_run(folder: Path, method: str, seed: int, n: int) -> None:
         conflicts = {"arrival3": 0.004, "arrival1": 0.02, "free3": 0.01}
     for day in (*DAYS, "train"):
         for variant, suffix in VARIANTS.items() if day != "train" else (("arrival3", ""),):
-            hardness = (1.1 if method == "sarl" else 1.0) * (0.8 if "weekend" in day else 1) + 6 * conflicts[
-                variant
-            ]
+            hardness = (1.1 if method == "sarl" else 1.0) * (0.8 if "weekend" in day else 1) + 6 * conflicts[variant]
             decisions = fake_decisions(rng, method, hardness, conflicts[variant], n)
             write_decisions(decisions, folder / f"decisions_{day}{suffix}.parquet")
-            fake_ledger(rng, decisions, conflicts[variant]).to_parquet(
-                folder / f"ledger_{day}{suffix}.parquet"
-            )
+            fake_ledger(rng, decisions, conflicts[variant]).to_parquet(folder / f"ledger_{day}{suffix}.parquet")
 
 
 def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 1), n: int = 3_000) -> Path:
@@ -290,9 +282,7 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
     for rule, hardness in RULES.items():
         (folder / "baselines" / rule).mkdir(parents=True)
         for day in DAYS:
-            decisions = fake_decisions(
-                np.random.default_rng([len(rule), DAYS.index(day)]), rule, hardness, 0.0, n
-            )
+            decisions = fake_decisions(np.random.default_rng([len(rule), DAYS.index(day)]), rule, hardness, 0.0, n)
             write_decisions(decisions, folder / "baselines" / rule / f"decisions_{day}.parquet")
     pd.DataFrame(duel).to_parquet(folder / "duel.parquet")
     pd.DataFrame(audits).to_parquet(folder / "audits.parquet")

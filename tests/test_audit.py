@@ -70,9 +70,7 @@ def offer(world, n: int, seed: int) -> SimpleNamespace:
         t_s=np.sort(draw.uniform(0, 10.0 * n, n)),
         service=draw.integers(0, len(world.service_ids), n).astype(np.int16),
         source=draw.choice(ends, n).astype(np.int32),
-        destination=draw.choice(np.flatnonzero(world.budget_mcpu * ~world.stub + world.stub), n).astype(
-            np.int32
-        ),
+        destination=draw.choice(np.flatnonzero(world.budget_mcpu * ~world.stub + world.stub), n).astype(np.int32),
         demand_kbps=draw.integers(150_000, 600_000, n),
         hold_s=draw.exponential(60.0, n),
     )
@@ -300,9 +298,7 @@ def sweep_in_time(world, decisions):
         flow["takes"] = np.zeros(len(network.link_ids) + len(network.node_ids), np.int64)
         for link in flow["links"]:
             flow["takes"][network.link_ids.index(link)] += flow["demand_kbps"]
-        for function, host in zip(
-            world.chains[world.service_ids.index(flow["service"])], flow["hosts"], strict=False
-        ):
+        for function, host in zip(world.chains[world.service_ids.index(flow["service"])], flow["hosts"], strict=False):
             rate = int(world.rate_mcpu_per_gbps[index[host], function])
             flow["takes"][len(network.link_ids) + index[host]] += -(-flow["demand_kbps"] * rate // 10**6)
     limit = np.concatenate([network.capacity_kbps, world.budget_mcpu])
@@ -473,8 +469,7 @@ def other_snapshot(d, g):
         for j in np.flatnonzero(d["accepted"])
         if 5 < d["snapshot_version"][j]
         and abs(
-            d["latency_ms"][j]
-            - sum(WORLD.network.delay_ms[WORLD.network.link_ids.index(e)] for e in d["links"][j])
+            d["latency_ms"][j] - sum(WORLD.network.delay_ms[WORLD.network.link_ids.index(e)] for e in d["links"][j])
         )
         > 0.9
     )
@@ -574,9 +569,7 @@ def early_departure(d, g):
     k = next(
         k
         for k in range(50, len(g) - 1)
-        if g["kind"][k] == "commit"
-        and g["kind"][k + 1] == "release"
-        and g["request_id"][k] != g["request_id"][k + 1]
+        if g["kind"][k] == "commit" and g["kind"][k + 1] == "release" and g["request_id"][k] != g["request_id"][k + 1]
     )
     rows = g.to_dict("records")
     rows[k], rows[k + 1] = rows[k + 1], rows[k]
@@ -803,9 +796,7 @@ def test_a_missing_column_or_an_unknown_order_is_refused():
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    walk=st.lists(st.integers(0, 3), min_size=1, max_size=8), hosts=st.lists(st.integers(0, 3), max_size=3)
-)
+@given(walk=st.lists(st.integers(0, 3), min_size=1, max_size=8), hosts=st.lists(st.integers(0, 3), max_size=3))
 def test_a_walk_is_valid_exactly_when_some_placing_of_its_hosts_makes_simple_segments(walk, hosts):
     def simple(places):
         cuts = [0, *places, len(walk) - 1]

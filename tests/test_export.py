@@ -136,9 +136,7 @@ def test_a_browser_shows_the_page_without_sideways_scrolling(browser, name, widt
     page = browser.new_page(viewport={"width": width, "height": 900})
     troubles: list[str] = []
     page.on("console", lambda message: troubles.append(message.text))
-    page.on(
-        "request", lambda request: troubles.append(request.url) if request.url.startswith("http") else None
-    )
+    page.on("request", lambda request: troubles.append(request.url) if request.url.startswith("http") else None)
     page.goto((shared_pages() / f"{name}.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     shown = page.evaluate(

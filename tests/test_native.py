@@ -116,7 +116,6 @@ def test_kernels_are_cached_under_the_digest_of_their_sources(tmp_path):
     assert list(tmp_path.rglob("*.nbc"))
 
 
-@pytest.mark.xfail(strict=True, reason="D23: the setting comes too late when numba was used before")
 def test_kernels_are_cached_there_also_when_numba_was_there_first(tmp_path):
     first = "import numba\nnumba.njit(lambda x: x)(1)\n"
     assert run(first + CACHE_PATH, AMARL_CACHE_DIR=str(tmp_path)).startswith(str(tmp_path / "kernels-"))

@@ -33,9 +33,7 @@ def test_gos_by_day_agrees_with_the_decisions_themselves(study, outcomes):
     assert matrix.shape == (2, 3)
     for i, seed in enumerate(study.seeds):
         for j, day in enumerate(study.days):
-            assert matrix[i, j] == pytest.approx(
-                100 * raw_decisions(study, "amarl", seed, day)["accepted"].mean()
-            )
+            assert matrix[i, j] == pytest.approx(100 * raw_decisions(study, "amarl", seed, day)["accepted"].mean())
 
 
 @pytest.mark.parametrize(
@@ -54,9 +52,7 @@ def test_other_definitions_of_gos_agree_with_stats(study, outcomes, measure, ora
 
 def test_latency_agrees_with_stats(study):
     latency = records.load_latency(study)
-    row = latency.query(
-        "method == 'amarl' and seed == 0 and day == 'test-weekend' and service == 'voip'"
-    ).iloc[0]
+    row = latency.query("method == 'amarl' and seed == 0 and day == 'test-weekend' and service == 'voip'").iloc[0]
     expected = stats.latency_by_service(raw_decisions(study, "amarl", 0, "test-weekend")).loc["voip"]
     assert row[["mean_ms", "p95_ms", "budget_ms"]].tolist() == pytest.approx(
         expected[["mean_ms", "p95_ms", "budget_ms"]].tolist()
@@ -75,9 +71,7 @@ def test_conflict_rate_counts_days_without_conflicts(study):
 
 
 def test_window_gos_weights_agents_by_their_requests():
-    busy = pd.DataFrame(
-        {"agent": "busy", "wall_s": [5.0, 10.0], "requests": [450, 900], "accepted": [450, 900]}
-    )
+    busy = pd.DataFrame({"agent": "busy", "wall_s": [5.0, 10.0], "requests": [450, 900], "accepted": [450, 900]})
     rare = pd.DataFrame({"agent": "rare", "wall_s": [5.0, 10.0], "requests": [50, 100], "accepted": [0, 0]})
     curve = records.window_gos(pd.concat([busy, rare]))
     assert curve["gos"].to_numpy() == pytest.approx(90.0)
@@ -146,13 +140,7 @@ def test_the_title_follows_the_data_when_the_methods_are_exchanged(outcomes):
 def test_figure_3_names_the_service_with_most_dead_ends(study, outcomes):
     frames = [raw_decisions(study, "amarl", s, d) for s in study.seeds for d in study.days]
     decisions = pd.concat(frames)
-    dead = (
-        decisions["cause"]
-        .astype(str)
-        .str.startswith("dead_end")
-        .groupby(decisions["service"].astype(str))
-        .mean()
-    )
+    dead = decisions["cause"].astype(str).str.startswith("dead_end").groupby(decisions["service"].astype(str)).mean()
     assert dead.idxmax() == "augmented_reality"
     assert f"AR has most for its traffic: {100 * dead.max():.1f} %" in failure_plots.failure_finding(outcomes)
 

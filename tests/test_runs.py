@@ -135,9 +135,7 @@ def test_frames_come_back_with_their_lists(tmp_path):
     assert [list(x) for x in back["links"]] == [list(x) for x in back["hosts"]] == [["a", "b"], [], ["a"]]
     assert back["service"].dtype == "category" and list(back["service"]) == ["ar", "iot", "ar"]
     assert list(pd.read_parquet(tmp_path / "d.parquet")["links"][0]) == ["a", "b"]
-    pq.write_table(
-        pq.ParquetFile(tmp_path / "d.parquet").read(), tmp_path / "groups.parquet", row_group_size=2
-    )
+    pq.write_table(pq.ParquetFile(tmp_path / "d.parquet").read(), tmp_path / "groups.parquet", row_group_size=2)
     assert [list(x) for x in read_frame(tmp_path / "groups.parquet")["links"]] == [["a", "b"], [], ["a"]]
     assert list(read_frame(tmp_path / "d.parquet", ["request_id"]).columns) == ["request_id"]
 
@@ -168,9 +166,7 @@ def test_record_names_tell_order_and_attempts():
 
 
 def test_provenance_names_versions_and_checksums():
-    made = runs.provenance(
-        SimpleNamespace(name="toy", digest="d1"), [SimpleNamespace(name="day", sha256="f0")]
-    )
+    made = runs.provenance(SimpleNamespace(name="toy", digest="d1"), [SimpleNamespace(name="day", sha256="f0")])
     assert made["versions"]["numpy"] == np.__version__ and made["cores"] >= 1
     assert made["scenario"] == {"name": "toy", "digest": "d1"} and made["traces"] == {"day": "f0"}
     assert runs.provenance()["scenario"] is None

@@ -120,9 +120,7 @@ def test_an_unknown_test_day_lists_the_known_ones():
         load_scenario("toy").test_trace("sunday")
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"seed": -1}, {"seed": 1.5}, {"seed": 1, "days": 0}, {"seed": 1, "first_day": -1}]
-)
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 1.5}, {"seed": 1, "days": 0}, {"seed": 1, "first_day": -1}])
 def test_a_senseless_training_trace_is_refused(wrong):
     with pytest.raises(TraceError, match="expected an integer of at least"):
         load_scenario("toy").training_trace(**wrong)

@@ -68,9 +68,7 @@ def test_delay_to_go_is_that_of_dijkstra_on_the_layered_graph(name, step):
     for s in range(len(scenario.services)):
         for destination in range(s % step, scenario.network.n_nodes, step):
             to_go = scenario.delay_to_go[s]
-            check_to_go(
-                scenario.network, chain_of(scenario, s), is_host, scenario.processing_ms, to_go, destination
-            )
+            check_to_go(scenario.network, chain_of(scenario, s), is_host, scenario.processing_ms, to_go, destination)
 
 
 @pytest.mark.parametrize(("name", "step"), [("toy", 1), ("montreal", 7)])

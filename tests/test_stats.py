@@ -82,9 +82,7 @@ def test_interquartile_mean_is_scipys_trimmed_mean(n):
     values = np.random.default_rng(n).normal(size=(3, n))
     assert stats.interquartile_mean(values) == pytest.approx(scipy_stats.trim_mean(values, 0.25, axis=None))
     for axis in (0, 1, -1):
-        assert np.allclose(
-            stats.interquartile_mean(values, axis), scipy_stats.trim_mean(values, 0.25, axis=axis)
-        )
+        assert np.allclose(stats.interquartile_mean(values, axis), scipy_stats.trim_mean(values, 0.25, axis=axis))
 
 
 def test_one_seeds_interval_is_scipys_bootstrap_over_days():

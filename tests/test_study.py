@@ -131,7 +131,6 @@ def test_a_step_that_fails_ends_those_beside_it(monkeypatch):
     assert len(started) == 2 and all(process.poll() is not None for process in started)
 
 
-@pytest.mark.xfail(strict=True, reason="D24: a relative path is handed on")
 def test_a_relative_root_is_where_the_caller_stands(tmp_path, monkeypatch):
     """Steps run in the project's folder, so they must be told the whole path."""
     monkeypatch.chdir(tmp_path)
