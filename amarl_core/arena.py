@@ -76,10 +76,10 @@ class Gate(NamedTuple):
     conditions: np.ndarray  # int64[A, 16]
     clock: np.ndarray  # float64[A], free order: each agent's next event
     threshold: np.ndarray  # float64[A], progress that an agent waits for; infinite when it does not wait
-    state: np.ndarray  # int64[3]: turn, whether someone settles, agents waiting
+    state: np.ndarray  # int64[N_STATE]: turn, whether someone settles, agents waiting, first request nobody plans
 
 
-TURN, SETTLING, WAITING = range(3)
+TURN, SETTLING, WAITING, CLAIMED, N_STATE = range(5)
 
 
 class Flows(NamedTuple):
@@ -137,7 +137,7 @@ def make_gate(n_agents: int) -> Gate:
         new_conditions(n_agents),
         np.full(n_agents, -np.inf),
         np.full(n_agents, np.inf),
-        np.zeros(3, np.int64),
+        np.zeros(N_STATE, np.int64),
     )
 
 

@@ -1,24 +1,23 @@
 """Commits in order of arrival: plans are made ahead in parallel and handed over to whoever has the turn.
 
-Agents plan at most `window` requests ahead of the turn. An agent that finishes a plan before its turn leaves it in
-the records and goes on; the agent that settles a turn goes on with the plans that are ready behind it. So nobody
-waits to commit, and the outcome depends on time of arrival only through the age of the snapshots.
+Every thread takes the next request that nobody plans yet, at most `window` requests ahead of the turn, and plans it on
+a snapshot of its own with the policy of that request's agent. A plan that is finished before its turn is left in the
+records; the thread that settles a turn goes on with the plans that are ready behind it. So nobody waits to commit, and
+the outcome depends on time of arrival only through the age of the snapshots.
+
+A thread is not tied to its agent's requests here: a request takes ten microseconds to plan and a thread forty to
+wake, so waiting for the one thread that may plan a request costs more than planning it.
 """
 
 import numpy as np
 from numba import njit
 
-from amarl_core.arena import BUSY, DONE, EVENTS_PER_CALL, NO_LEDGER, NO_ROOM, SETTLING, STOPPED, TURN
+from amarl_core.arena import BUSY, CLAIMED, DONE, EVENTS_PER_CALL, NO_LEDGER, NO_ROOM, SETTLING, STOPPED, TURN
 from amarl_core.departures import pop, push
-from amarl_core.gate import signal_all, wait_for, wake
 from amarl_core.native import INNER, KERNEL, give_way, lock, unlock
 from amarl_core.rollout import depart, look_at_store, plan, try_commit
 from amarl_core.routing import ACCEPTED, CONFLICT_LINK
 from amarl_core.store import STOP
-
-NEAR = 16
-"""Requests from which on an agent watches its turn come instead of sleeping: waking a sleeper takes as long as
-planning a request or two."""
 
 LOOKS = 1000
 
@@ -82,50 +81,55 @@ def _settle_turns(arena, agent, options, row, is_planned):
         on = is_planned and code == DONE
         if not on:
             gate.state[SETTLING] = 0
-        woken = wake(gate, float(row))
         unlock(gate.mutex)
-        signal_all(gate, woken)
         if not on:
             return code
 
 
 @njit(**INNER)
-def _watch(gate, turn):
+def _watch(gate, claimed, window):
     """Watch the turn come near, giving way to other threads; for a bounded time."""
     for _ in range(LOOKS):
-        if gate.state[TURN] >= turn:
+        if gate.state[CLAIMED] != claimed or claimed - gate.state[TURN] <= window:
             return
         give_way()
 
 
+@njit(**INNER)
+def _claim(gate, n_requests, window):
+    """Claim the next request that nobody plans; return (row, how far ahead of the turn), row -1 when out of reach."""
+    lock(gate.mutex)
+    row = gate.state[CLAIMED]
+    ahead = row - gate.state[TURN]
+    if row == n_requests or ahead > window:
+        row = -1
+    else:
+        gate.state[CLAIMED] = row + 1
+        if ahead == 0:
+            gate.state[SETTLING] = 1
+    unlock(gate.mutex)
+    return row, ahead
+
+
 @njit(**KERNEL)
 def serve_arrival(arena, agent, options):
-    """Serve this agent's requests with commits in order of arrival over all agents (evaluation).
+    """Serve requests with commits in order of arrival over all agents (evaluation), as one of several threads.
 
     Returns:
         DONE, BUSY, STOPPED, NO_LEDGER or NO_ROOM.
     """
     stream, gate, records = agent.stream[0], arena.gate, arena.records
+    n_requests = arena.requests.shape[0]
     for _ in range(EVENTS_PER_CALL):
         if arena.shared.control[STOP]:
             return STOPPED
-        if stream.cursor == agent.mine.shape[0]:
-            return DONE
-        row = agent.mine[stream.cursor]
-        lock(gate.mutex)
-        ahead = row - gate.state[TURN]
-        if ahead == 0:
-            gate.state[SETTLING] = 1
-        unlock(gate.mutex)
-        if ahead > options.window + NEAR:
-            if not wait_for(arena, agent, float(row - options.window - NEAR), True):
-                return BUSY
-            continue
-        if ahead > options.window:
-            _watch(gate, row - options.window)
+        row, ahead = _claim(gate, n_requests, options.window)
+        if row < 0:
+            if gate.state[CLAIMED] == n_requests:
+                return DONE
+            _watch(gate, gate.state[CLAIMED], options.window)
             continue
         stream.clock = arena.requests[row].t_s
-        stream.cursor += 1
         settle = ahead == 0
         if not settle:
             look_at_store(arena, agent.work, row)

@@ -1,13 +1,13 @@
-"""The waiting room: agents sleep here, without burning a core, until the turn or the slowest clock reaches them.
+"""The waiting room of free order: agents sleep here, without burning a core, until the slowest clock reaches them.
 
-`Gate.mutex` guards the turn, the hand-over of plans and the thresholds. Waiting is on one condition per agent and
+`Gate.mutex` guards the thresholds and, in arrival order, the turn and the hand-over of plans. Waiting is on one condition per agent and
 wakes by itself every few milliseconds, so that a stop flag is seen and a missed signal costs little.
 """
 
 import numpy as np
 from numba import njit
 
-from amarl_core.arena import TURN, WAITING
+from amarl_core.arena import WAITING
 from amarl_core.native import KERNEL, lock, now_ns, signal, unlock, wait
 from amarl_core.store import STOP
 
@@ -57,8 +57,8 @@ def announce(gate):
 
 
 @njit(**KERNEL)
-def wait_for(arena, agent, threshold, arrival):
-    """Sleep until the turn (arrival order) or the slowest clock (free order) reaches a threshold.
+def wait_for(arena, agent, threshold):
+    """Sleep until the slowest clock reaches a threshold, in s of simulated time.
 
     Returns:
         Whether it was reached; False after about a tenth of a second or on the stop flag.
@@ -71,8 +71,8 @@ def wait_for(arena, agent, threshold, arrival):
     gate.state[WAITING] += 1
     naps = 0
     while True:
-        progress = float(gate.state[TURN]) if arrival else slowest(gate)
-        if progress >= threshold or arena.shared.control[STOP] or naps == NAPS_PER_CALL:
+        least = slowest(gate)
+        if least >= threshold or arena.shared.control[STOP] or naps == NAPS_PER_CALL:
             break
         wait(gate.conditions[me], gate.mutex, NAP_NS)
         naps += 1
@@ -80,4 +80,4 @@ def wait_for(arena, agent, threshold, arrival):
     gate.state[WAITING] -= 1
     unlock(gate.mutex)
     agent.stream[0].wait_ns += now_ns() - start
-    return progress >= threshold
+    return least >= threshold

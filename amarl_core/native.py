@@ -11,11 +11,16 @@ from contextlib import contextmanager
 import numpy as np
 from numba import njit, types
 
-KERNEL = dict(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
-"""Options of every kernel: no interpreter lock, cached on disk, no exceptions."""
+KERNEL = dict(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=False)
+"""Options of every kernel: no interpreter lock, cached on disk, no exceptions, and no memory management (`_nrt`): a
+kernel works on arrays that its caller owns. Counting references to arrays that threads share made them fight over the
+counters and cost two thirds of the time; in return, a kernel may neither allocate nor copy a whole array by slice."""
 
 INNER = dict(KERNEL, no_cpython_wrapper=True)
 """Options of a kernel that only kernels call (calling it from Python would crash); it compiles in less time."""
+
+ALLOCATING = dict(KERNEL, _nrt=True)
+"""Options of the few kernels that need memory of their own."""
 
 MUTEX_WORDS = 16
 """int64 words kept for a pthread_mutex_t or a pthread_cond_t (at most 64 bytes on Linux and macOS)."""
@@ -95,7 +100,7 @@ def signal(condition):
     _cond_signal(condition.ctypes.data)
 
 
-@njit(**KERNEL)
+@njit(**ALLOCATING)
 def wait(condition, mutex, at_most_ns):
     """Wait on a condition, with its mutex held, for at most so many nanoseconds."""
     until = np.empty(2, np.int64)  # struct timespec: seconds, nanoseconds
@@ -107,7 +112,7 @@ def wait(condition, mutex, at_most_ns):
     return until[0]  # keeps the timespec alive across the call
 
 
-@njit(**KERNEL)
+@njit(**ALLOCATING)
 def now_ns():
     """Return wall-clock nanoseconds."""
     time = np.empty(2, np.int64)

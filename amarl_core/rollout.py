@@ -16,6 +16,15 @@ from amarl_core.routing import ACCEPTED, CONFLICT_LINK, CONFLICT_NODE, begin, ob
 from amarl_core.store import STOP, commit, read_snapshot, release
 
 
+@njit(**INNER)
+def _note_inputs(buffer, b, work):
+    """Copy observation and mask into the rollout, by element: copying whole rows may allocate."""
+    for i in range(work.observation.shape[0]):
+        buffer.observation[b, i] = work.observation[i]
+    for i in range(work.mask.shape[0]):
+        buffer.mask[b, i] = work.mask[i]
+
+
 @njit(**KERNEL)
 def plan(arena, agent, options, row, policy):
     """Walk one request on the snapshot in `agent.work`, asking the policy wherever there is a choice.
@@ -32,8 +41,7 @@ def plan(arena, agent, options, row, policy):
         if options.learn:
             b = buffer.fill[0]
             slot, log_prob = sample(agent.scratch.logits, work.mask, buffer.uniform[b])
-            buffer.observation[b] = work.observation
-            buffer.mask[b] = work.mask
+            _note_inputs(buffer, b, work)
             buffer.action[b] = slot
             buffer.log_prob[b] = log_prob
             buffer.value[b] = critic(arena.nets, policy, work.observation, agent.scratch)
@@ -211,7 +219,7 @@ def serve_free(arena, agent, options, horizon_s):
             return DONE
         if options.lag_s < np.inf and t_s - slowest(gate) > options.lag_s:
             # waking at half the lag hands the core over in batches instead of event by event
-            if not wait_for(arena, agent, t_s - 0.5 * options.lag_s, False):
+            if not wait_for(arena, agent, t_s - 0.5 * options.lag_s):
                 return BUSY
         stream.clock = t_s
         if departure <= arrival:

@@ -319,7 +319,7 @@ def test_of_two_plans_on_one_snapshot_the_second_aborts(link_kbps, mcpu, cause, 
 # ------------------------------------------------------------------------------------- stopping and failing
 @pytest.fixture
 def one_agent_hangs(monkeypatch):
-    """Hold the first agent's thread in Python, so that the others wait for its clock or its turn."""
+    """Hold the first agent's thread in Python, so that in free order the others wait for its clock."""
     let_go, serve = threading.Event(), Simulation.serve
 
     def hanging(self, a, order, *rest):
@@ -332,19 +332,18 @@ def one_agent_hangs(monkeypatch):
     let_go.set()
 
 
-@pytest.mark.parametrize("order", ["free", "arrival"])
-def test_a_stop_ends_agents_that_wait_for_another(busy, team, one_agent_hangs, order):
-    simulation = simulation_of(team, busy, lag_s=0.0, window=0)
+def test_a_stop_ends_agents_that_wait_for_another(busy, team, one_agent_hangs):
+    simulation = simulation_of(team, busy, lag_s=0.0)
     codes = {}
 
     def serve(a):
-        codes[a] = simulation.serve(a, order)
+        codes[a] = simulation.serve(a, "free")
 
     threads = [threading.Thread(target=serve, args=(a,), daemon=True) for a in range(6)]
     for thread in threads:
         thread.start()
     time.sleep(0.3)
-    assert not codes, "everybody waits for the first agent"
+    assert not codes, "everybody waits for the first agent's clock"
     simulation.stop()
     for thread in threads[1:]:
         thread.join(5)
@@ -352,6 +351,23 @@ def test_a_stop_ends_agents_that_wait_for_another(busy, team, one_agent_hangs, o
     one_agent_hangs.set()
     threads[0].join(5)
     assert codes[0] == STOPPED
+
+
+def test_in_arrival_order_nobody_waits_for_a_thread_that_hangs(world, busy, team, one_agent_hangs):
+    simulation = simulation_of(team, busy, window=2)
+    codes = {}
+    threads = [
+        threading.Thread(target=lambda a=a: codes.update({a: simulation.serve(a, "arrival")}), daemon=True)
+        for a in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:
+        thread.join(30)
+    assert codes == dict.fromkeys(range(1, 6), DONE)
+    decisions, ledger = records(simulation)
+    assert len(decisions) == len(busy)
+    assert not audit(world, decisions, ledger, busy, "arrival").count
 
 
 @pytest.mark.parametrize("order", ["free", "arrival"])
