@@ -1,7 +1,8 @@
 """The waiting room of free order: agents sleep here, without burning a core, until the slowest clock reaches them.
 
-`Gate.mutex` guards the thresholds and, in arrival order, the turn and the hand-over of plans. Waiting is on one condition per agent and
-wakes by itself every few milliseconds, so that a stop flag is seen and a missed signal costs little.
+`Gate.mutex` guards the thresholds and, in arrival order, the turn and the hand-over of plans. Waiting is on one
+condition per agent and wakes by itself every few milliseconds, so that a stop flag is seen and a missed signal costs
+little.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """One agent's Maskable PPO: sb3-contrib's model, a lean update on the rollout's arrays, and safe files.
 
-The model, its optimiser, schedules and file format are sb3-contrib's; only the loop over minibatches is ours, without
-distribution objects. Loading builds the model from a JSON and then sets weights only, so that no pickle is run.
+The model, its optimiser, schedules and file format are sb3-contrib's; only the loop over minibatches is ours
+(`ppo_update`). Loading builds the model from a JSON and then sets weights only, so that no pickle is run.
 """
 
 import io
@@ -21,9 +21,7 @@ from amarl_core.arena import Buffer, make_buffer
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
 from amarl_core.inference import Nets
-
-HUGE_NEGATIVE = -1e8
-"""Logit of a masked slot, as in sb3-contrib's MaskableCategorical."""
+from amarl_core.ppo_update import Hyper, run_epochs
 
 ACTIVATION = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
@@ -94,11 +92,9 @@ class UpdateStats:
     kl: float  # estimate of the divergence from the policy that acted
 
 
-def parts(n: int, size: int) -> list[slice]:
-    """Cut n samples into equal minibatches of about `size`, never one of a single sample."""
-    n_parts = max(1, min(round(n / size), n // 2))
-    cuts = np.linspace(0, n, n_parts + 1).astype(int)
-    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+def cuts_of(n: int, size: int) -> list[int]:
+    """Cut n samples into equal minibatches of about `size`, never one of a single sample; return 0, ..., n."""
+    return np.linspace(0, n, max(1, min(round(n / size), n // 2)) + 1).astype(int).tolist()
 
 
 def update(
@@ -116,61 +112,65 @@ def update(
     Raises:
         FloatingPointError: a loss is not finite; the message says which.
     """
-    policy, optimizer = model.policy, model.policy.optimizer
+    optimizer = model.policy.optimizer
     model._current_progress_remaining = progress_remaining
     model._update_learning_rate(optimizer)
-    clip = model.clip_range(progress_remaining)
-    parameters = list(policy.parameters())
-    actor, head, critic, value_head = (
-        policy.mlp_extractor.policy_net,
-        policy.action_net,
-        policy.mlp_extractor.value_net,
-        policy.value_net,
+    group = optimizer.param_groups[0]
+    hyper = Hyper(
+        model.policy.activation_fn is torch.nn.ReLU,
+        float(model.clip_range(progress_remaining)),
+        float(model.ent_coef),
+        float(model.vf_coef),
+        float(model.max_grad_norm),
+        float(group["lr"]),
+        float(group["betas"][0]),
+        float(group["betas"][1]),
+        float(group["eps"]),
     )
+    parameters = _parameters(model)
+    states = [_adam_state(optimizer, parameter) for parameter in parameters]
     columns = [
         torch.from_numpy(a[:n])
-        for a in (
-            buffer.observation,
-            buffer.mask,
-            buffer.action,
-            buffer.log_prob,
-            buffer.advantage,
-            buffer.returns,
-        )
+        for a in (buffer.observation, buffer.mask, buffer.action, buffer.log_prob, buffer.advantage, buffer.returns)
     ]
-    totals, n_batches = np.zeros(4), 0
-    for _ in range(model.n_epochs):
-        order = torch.from_numpy(generator.permutation(n))
-        shuffled = [column[order] for column in columns]
-        for part in parts(n, model.batch_size):
-            observation, mask, action, old_log_prob, advantage, returns = (column[part] for column in shuffled)
-            logits = head(actor(observation)).masked_fill(~mask, HUGE_NEGATIVE)  # (B, M)
-            log_probs = torch.log_softmax(logits, dim=1)
-            log_prob = log_probs.gather(1, action[:, None])[:, 0]
-            entropy = -(log_probs.exp() * log_probs).masked_fill(~mask, 0.0).sum(1).mean()
-            values = value_head(critic(observation))[:, 0]
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-            log_ratio = log_prob - old_log_prob
-            ratio = log_ratio.exp()
-            policy_loss = -torch.min(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
-            value_loss = torch.nn.functional.mse_loss(returns, values)
-            loss = policy_loss - model.ent_coef * entropy + model.vf_coef * value_loss
-            optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, model.max_grad_norm)
-            if not torch.isfinite(norm):
-                raise FloatingPointError(
-                    f"the gradient is {norm.item()} (policy loss {policy_loss.item()}, value loss "
-                    f"{value_loss.item()}); lower learning_rate"
-                )
-            optimizer.step()
-            with torch.no_grad():
-                kl = (ratio - 1 - log_ratio).mean()
-            totals += [policy_loss.item(), value_loss.item(), entropy.item(), kl.item()]
-            n_batches += 1
+    orders = torch.from_numpy(np.stack([generator.permutation(n) for _ in range(model.n_epochs)]))
+    cuts = cuts_of(n, model.batch_size)
+    totals, is_finite = run_epochs(
+        columns,
+        orders,
+        cuts,
+        [parameter.detach() for parameter in parameters],
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [state["step"] for state in states],
+        hyper,
+    )
+    if not is_finite:
+        raise FloatingPointError(
+            f"a loss or its gradient is not finite (policy loss {totals[0].item()}, value loss {totals[1].item()}); "
+            "lower learning_rate"
+        )
     model._n_updates += model.n_epochs
     model.num_timesteps += n
-    return UpdateStats(*(totals / n_batches).tolist())
+    return UpdateStats(*(totals / (model.n_epochs * (len(cuts) - 1))).tolist())
+
+
+def _parameters(model: MaskablePPO) -> list[torch.nn.Parameter]:
+    """Return weight and bias of every layer, actor first, in the order of `ppo_update.gradients`."""
+    policy = model.policy
+    actor, critic = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
+    layers = (actor[0], actor[2], policy.action_net, critic[0], critic[2], policy.value_net)
+    return [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+
+
+def _adam_state(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> dict:
+    """Return a parameter's state in Adam, as Adam itself would begin it."""
+    state = optimizer.state[parameter]
+    if not state:
+        state["step"] = torch.zeros((), dtype=torch.float32)
+        state["exp_avg"] = torch.zeros_like(parameter, requires_grad=False)
+        state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)
+    return state
 
 
 def warm_up(config: TrainConfig) -> None:
@@ -182,18 +182,11 @@ def warm_up(config: TrainConfig) -> None:
 
 def copy_weights(model: MaskablePPO, nets: Nets, a: int) -> None:
     """Write a model's weights into agent a's slice of the kernels' networks."""
-    policy = model.policy
-    layers = (
-        (nets.actor_1, policy.mlp_extractor.policy_net[0]),
-        (nets.actor_2, policy.mlp_extractor.policy_net[2]),
-        (nets.actor_3, policy.action_net),
-        (nets.critic_1, policy.mlp_extractor.value_net[0]),
-        (nets.critic_2, policy.mlp_extractor.value_net[2]),
-        (nets.critic_3, policy.value_net),
-    )
-    for weights, layer in layers:
-        weights[a, :-1] = layer.weight.detach().numpy().T
-        weights[a, -1] = layer.bias.detach().numpy()
+    parameters = _parameters(model)
+    layers = (nets.actor_1, nets.actor_2, nets.actor_3, nets.critic_1, nets.critic_2, nets.critic_3)
+    for weights, weight, bias in zip(layers, parameters[::2], parameters[1::2], strict=True):
+        weights[a, :-1] = weight.detach().numpy().T
+        weights[a, -1] = bias.detach().numpy()
 
 
 def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig, scenario) -> None:
