@@ -2,6 +2,8 @@
 
 Every agent alternates between a compiled rollout of its own requests and an update of its own Maskable PPO. In AMARL
 all six do so at once and never synchronise: they meet only in the store's lock and in the bounded lag of their clocks.
+Three more forms tell apart what asynchrony does and what many policies do: `amarl-serial` (six policies, one thread),
+`sarl-async` (six actors, one policy) and `amarl-sync` (six agents that wait for each other at every update).
 """
 
 import dataclasses
@@ -12,30 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from sb3_contrib import MaskablePPO
 
 from amarl_core.arena import DONE, FULL, STOPPED
-from amarl_core.arrays import World, make_world, observation_size, slot_count, truncated_nodes
 from amarl_core.config import TrainConfig, make_config
-from amarl_core.inference import Nets, make_nets
-from amarl_core.policy import (
-    UpdateStats,
-    build_model,
-    copy_weights,
-    load_model,
-    save_model,
-    update,
-    warm_up,
-)
+from amarl_core.policy import UpdateStats, copy_weights, update, warm_up
 from amarl_core.progress import Progress
 from amarl_core.runs import RunFolder, provenance, usable_cores
-from amarl_core.simulation import Clocked, Simulation, Team, options_for, run_threads
+from amarl_core.simulation import Clocked, Simulation, options_for, run_threads
+from amarl_core.teams import Run, record, untrained
 from amarl_core.traces import Trace, repeat
 
 log = logging.getLogger(__name__)
@@ -50,57 +41,10 @@ NICE = 5
 DAY_S = 86_400.0
 
 
-@dataclass
-class Run:
-    """A trained team, ready to route; `simulation` holds the training records of a run just made."""
-
-    config: TrainConfig
-    scenario: object
-    team: Team
-    world: World
-    models: list[MaskablePPO]
-    nets: Nets
-    status: str = "running"
-    folder: Path | None = None
-    progress: pd.DataFrame = field(default_factory=pd.DataFrame)
-    timing: dict = field(default_factory=dict)
-    simulation: Simulation | None = None
-
-    @property
-    def method(self) -> str:
-        """`sarl` or `amarl`."""
-        return self.config.method
-
-    @property
-    def seed(self) -> int:
-        """The seed of traffic, weights and sampling."""
-        return self.config.seed
-
-
 def training_trace(scenario, config: TrainConfig) -> Trace:
     """Return the requests that a configuration trains on, in one continuous timeline."""
     trace = scenario.training_trace(seed=config.seed, days=config.days)
     return repeat(trace, config.passes, config.days * DAY_S) if config.passes > 1 else trace
-
-
-def untrained(scenario, config: TrainConfig) -> Run:
-    """Return a team with fresh weights."""
-    world = make_world(scenario, config.mu)
-    team = Team.of(scenario, config.method)
-    n_slots = slot_count(world, config.max_slots)
-    n_inputs = observation_size(world, n_slots)
-    for node in truncated_nodes(world, n_slots):
-        log.warning(
-            "node %s has more useful neighbours than the %d slots; the farthest are left out",
-            scenario.network.node_ids[node],
-            n_slots,
-        )
-    seeds = np.random.SeedSequence([config.seed, 0]).generate_state(len(team.agents))
-    models = [build_model(config, n_inputs, n_slots, int(seed)) for seed in seeds]
-    nets = make_nets(len(team.agents), n_inputs, config.width, n_slots, config.activation)
-    for a, model in enumerate(models):
-        copy_weights(model, nets, a)
-    return Run(config, scenario, team, world, models, nets)
 
 
 def rollout_sizes(run: Run, trace: Trace) -> list[int]:
@@ -126,14 +70,15 @@ class Training:
         config, n_agents = run.config, len(run.team.agents)
         self.run, self.config = run, config
         sizes = rollout_sizes(run, trace)
-        lag_s = np.inf if config.deterministic or n_agents == 1 else config.lag_s
+        # one thread needs no bound, and with one a barrier would wait for agents that wait for the slowest clock
+        free_running = config.is_serial or config.is_synchronised or n_agents == 1
         self.simulation = Simulation(
             run.scenario,
             run.world,
             trace,
             run.team,
             run.nets,
-            options_for(config, learn=True, lag_s=lag_s),
+            options_for(config, learn=True, lag_s=np.inf if free_running else config.lag_s),
             [size + config.max_hops for size in sizes],
         )
         self.end_s = float(trace.t_s[-1]) if len(trace) else 0.0
@@ -141,6 +86,9 @@ class Training:
         # the agent with most requests bounds the wall-clock: the others leave it a core, and their updates queue
         self.busiest = max(range(n_agents), key=lambda a: sizes[a])
         self.update_slots = threading.Semaphore(max(1, usable_cores() - 1))
+        self.one_policy = threading.Lock() if config.shares_policy else nullcontext()  # guards the shared model
+        self.barrier = threading.Barrier(n_agents)
+        self.is_done = [False] * n_agents
         streams = np.random.SeedSequence([config.seed, 1]).spawn(n_agents)
         self.generators = [np.random.default_rng(stream) for stream in streams]
         self.progress = Progress(run.team.agents, len(trace), run.folder, on_progress)
@@ -153,22 +101,57 @@ class Training:
         while self.learn_once(a, np.inf) not in (DONE, STOPPED):
             pass
 
+    def learn_in_step(self, a: int) -> None:
+        """The same, but every update waits until all agents have a full rollout or no request left."""
+        torch.set_num_threads(self.config.torch_threads)
+        try:
+            while not all(self.is_done):
+                code, rollout_s = (DONE, 0.0) if self.is_done[a] else self._roll_out(a, np.inf)
+                if code == STOPPED:
+                    self.barrier.abort()
+                    return
+                idle_s = self._meet()
+                self.is_done[a] = code == DONE
+                if rollout_s > 0:
+                    self._learn_from_rollout(a, code, rollout_s)
+                self.progress.note_idle(a, idle_s + self._meet())
+        except threading.BrokenBarrierError:
+            return  # a stop, or another agent's failure
+
+    def _meet(self) -> float:
+        """Wait for all agents; return the seconds it took."""
+        start = time.perf_counter()
+        self.barrier.wait()
+        return time.perf_counter() - start
+
     def learn_once(self, a: int, horizon_s: float) -> int:
         """Do one rollout of agent a, up to a time, and an update if its buffer is full; return the kernel's code."""
+        code, rollout_s = self._roll_out(a, horizon_s)
+        self._learn_from_rollout(a, code, rollout_s)
+        return code
+
+    def _roll_out(self, a: int, horizon_s: float) -> tuple[int, float]:
+        """Let agent a serve; return the kernel's code and the seconds it took."""
         agent = self.simulation.agents[a]
         if agent.buffer.fill[0] == 0:
             self.generators[a].random(out=agent.buffer.uniform)
+            if self.config.shares_policy:  # another actor may have updated it since
+                with self.one_policy:
+                    copy_weights(self.run.models[a], self.run.nets, a)
         start = time.perf_counter()
         code = self.simulation.serve(a, "free", horizon_s)
-        served = time.perf_counter()
-        n = int(agent.buffer.fill[0])
-        stats = None
+        return code, time.perf_counter() - start
+
+    def _learn_from_rollout(self, a: int, code: int, rollout_s: float) -> None:
+        """Update agent a's policy if its rollout is complete, and note what happened."""
+        agent = self.simulation.agents[a]
+        n, stats, start = int(agent.buffer.fill[0]), None, time.perf_counter()
         if code == FULL or (code == DONE and n >= 2):
-            with nullcontext() if a == self.busiest else self.update_slots:
-                stats = self._update(a, n)
+            with nullcontext() if a == self.busiest or self.config.is_synchronised else self.update_slots:
+                with self.one_policy:
+                    stats = self._update(a, n)
             agent.buffer.fill[0] = 0
-        self.progress.note(a, agent, stats, n, served - start, time.perf_counter() - served)
-        return code
+        self.progress.note(a, agent, stats, n, rollout_s, time.perf_counter() - start)
 
     def _update(self, a: int, n: int) -> UpdateStats:
         agent, model = self.simulation.agents[a], self.run.models[a]
@@ -193,9 +176,15 @@ class Training:
 
     def start(self) -> Clocked:
         """Train to the end, or to a stop."""
-        if self.config.deterministic:
+        if self.config.is_serial:
             return self.take_turns()
-        return run_threads(self.run.team.agents, self.learn, self.simulation.stop, self.progress.tick)
+        learn = self.learn_in_step if self.config.is_synchronised else self.learn
+        return run_threads(self.run.team.agents, learn, self.stop, self.progress.tick)
+
+    def stop(self) -> None:
+        """Ask every agent to return, also those that wait for others."""
+        self.simulation.stop()
+        self.barrier.abort()
 
 
 def train(
@@ -213,7 +202,7 @@ def train(
 
     Args:
         scenario: the world.
-        method: `sarl` or `amarl`.
+        method: one of `config.ALL_METHODS`.
         seed: of traffic, weights and sampling.
         folder: where the run is recorded; None keeps it in memory. A finished run there is refused.
         on_progress: called now and then with the progress table so far.
@@ -244,7 +233,7 @@ def train(
         run.progress = training.progress.frame()
         run.timing = training.progress.timing(clocked, compile_s)
         if place is not None:
-            _record(run, place)
+            record(run, place)
     except BaseException as error:
         if place is not None:
             place.fail(error)
@@ -263,38 +252,3 @@ def _start(training: Training, run: Run) -> Clocked:
         run.status = "stopped"
         log.warning("stopped by Ctrl-C; keeping what was learned so far")
     return clocked
-
-
-def _record(run: Run, place: RunFolder) -> None:
-    """Write models, progress, timing and training records; mark the run."""
-    for agent, model in zip(run.team.agents, run.models, strict=True):
-        save_model(model, run.folder / "model", agent, run.config, run.scenario)
-    place.save_frame("progress.parquet", run.progress)
-    place.save_json("timing.json", run.timing)
-    place.save_frame("decisions_train.parquet", run.simulation.decisions())
-    place.save_frame("ledger_train.parquet", run.simulation.ledger())
-    if run.status == "finished":
-        place.finish()
-    else:
-        place.stop()
-
-
-def load_run(folder: str | Path, scenario) -> Run:
-    """Load a finished run.
-
-    Raises:
-        RunError: an unfinished run, or a model that does not fit the scenario.
-    """
-    place = RunFolder(folder).require_finished()
-    config = make_config(**place.json("config.json"))
-    run = untrained(scenario, config)
-    n_slots = run.nets.actor_3.shape[2]
-    run.models = [
-        load_model(Path(folder) / "model", agent, scenario, observation_size(run.world, n_slots), n_slots)
-        for agent in run.team.agents
-    ]
-    for a, model in enumerate(run.models):
-        copy_weights(model, run.nets, a)
-    run.folder, run.status = Path(folder), "finished"
-    run.progress, run.timing = place.frame("progress.parquet"), place.json("timing.json")
-    return run

@@ -14,6 +14,10 @@ from amarl_core.inference import ACTIVATIONS
 from amarl_core.routing import MASKS, SLOT_ORDERS
 
 METHODS = ("sarl", "amarl")
+"""The paper's: one central agent, and one agent per service."""
+
+ALL_METHODS = (*METHODS, "sarl-async", "amarl-serial", "amarl-sync")
+"""And what lies between them: six actors of one policy, six policies on one thread, six agents in step."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class TrainConfig:
         AmarlError: a value outside its range, with the range.
     """
 
-    method: str = "amarl"  # sarl: one agent for all services; amarl: one agent per service
+    method: str = "amarl"  # one of ALL_METHODS
     seed: int = 0
     days: int = 8  # training days, one continuous timeline
     passes: int = 1  # traversals of those days
@@ -60,7 +64,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, valid in (
-            ("method", METHODS),
+            ("method", ALL_METHODS),
             ("mask", MASKS),
             ("slot_order", SLOT_ORDERS),
             ("activation", ACTIVATIONS),
@@ -83,6 +87,21 @@ class TrainConfig:
         self._check("mu", float, 1.0 + 1e-9)
         if not isinstance(self.deterministic, bool):
             raise AmarlError(f"deterministic is {self.deterministic!r}; expected True or False")
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether agents take turns on one thread, in order of time."""
+        return self.deterministic or self.method == "amarl-serial"
+
+    @property
+    def is_synchronised(self) -> bool:
+        """Whether agents wait for each other at every update."""
+        return self.method == "amarl-sync" and not self.deterministic
+
+    @property
+    def shares_policy(self) -> bool:
+        """Whether all actors act by one policy."""
+        return self.method == "sarl-async"
 
     def _check(self, name: str, kind: type, least: float, most: float = 1e9) -> None:
         value = getattr(self, name)

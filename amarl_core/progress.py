@@ -25,7 +25,7 @@ RECENT = 0.9
 
 COLUMNS = [
     "agent", "update", "wall_s", "sim_t_s", "steps", "requests", "accepted", "gos", "gos_recent", "reward", "entropy",
-    "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "update_s", "rollout_s",
+    "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "idle_s", "update_s", "rollout_s",
 ]  # fmt: skip
 
 
@@ -63,6 +63,7 @@ class Progress:
                 rollout_s=0.0,
                 update_s=0.0,
                 wait_s=0.0,
+                idle_s=0.0,
             )
             for _ in agents
         ]
@@ -104,10 +105,16 @@ class Progress:
                     "conflicts": now["conflicts"],
                     "staleness": past["stale"] / max(past["commits"], 1),
                     "wait_s": wait_s,
+                    "idle_s": last["idle_s"],
                     "update_s": last["update_s"],
                     "rollout_s": last["rollout_s"] - wait_s,
                 }
             )
+
+    def note_idle(self, a: int, seconds: float) -> None:
+        """Note how long agent a waited for the others at an update."""
+        with self._lock:
+            self._last[a]["idle_s"] += seconds
 
     def tick(self) -> None:
         """Every HEARTBEAT_S: log a line per agent and write progress.parquet."""
@@ -151,6 +158,7 @@ class Progress:
                 "rollout_s": entry["rollout_s"] - entry["wait_s"],
                 "update_s": entry["update_s"],
                 "wait_s": entry["wait_s"],
+                "idle_s": entry["idle_s"],
                 "steps": entry["steps"],
                 "requests": entry["requests"],
                 "updates": entry["update"],

@@ -53,9 +53,9 @@ class Team:
 
     @classmethod
     def of(cls, scenario, method: str) -> "Team":
-        """Return the team of a method: `amarl` has one agent per service, any other name is one agent."""
+        """Return the team of a method: one agent (or actor) per service, or one agent for all under any other name."""
         n = len(scenario.service_ids)
-        if method == "amarl":
+        if method.startswith("amarl") or method == "sarl-async":
             return cls(tuple(scenario.service_ids), np.arange(n, dtype=np.int32))
         return cls((method,), np.zeros(n, np.int32))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from amarl_core.agents import load_run, train, training_trace
+from amarl_core.agents import train, training_trace
 from amarl_core.audit import audit
 from amarl_core.baselines import RULES, tuned
 from amarl_core.config import METHODS
@@ -24,6 +24,7 @@ from amarl_core.evaluation import Played, play_trace, time_trace
 from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, record_name, write_frame, write_json
 from amarl_core.scenario import load_scenario
 from amarl_core.stock import stock_rate
+from amarl_core.teams import load_run
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_env import choose_at_random, stop_at_the_end
@@ -17,7 +18,7 @@ from test_rollout import furthest_ahead
 from worlds import contended, offer
 
 import amarl_core.agents
-from amarl_core.agents import load_run, rollout_sizes, train, training_trace, untrained
+from amarl_core.agents import rollout_sizes, train, training_trace
 from amarl_core.audit import audit
 from amarl_core.config import SELFISH, make_config
 from amarl_core.env import RoutingEnv
@@ -25,9 +26,10 @@ from amarl_core.errors import AmarlError, RunError
 from amarl_core.evaluation import evaluate, play_trace
 from amarl_core.runs import RunFolder, read_frame, read_json, write_json
 from amarl_core.simulation import AgentError, Simulation
+from amarl_core.teams import load_run, untrained
 
 PROGRESS = ["agent", "update", "wall_s", "sim_t_s", "steps", "requests", "accepted", "gos", "gos_recent",
-            "reward", "entropy", "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "update_s",
+            "reward", "entropy", "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "idle_s", "update_s",
             "rollout_s"]  # fmt: skip
 
 
@@ -407,3 +409,45 @@ def test_training_leaves_the_global_generators_alone(toy):
     torch.manual_seed(3), np.random.seed(3)
     deterministic_run(toy)
     assert torch.rand(2).equal(expected[0]) and np.array_equal(np.random.random(2), expected[1])
+
+
+# ------------------------------------------------------------------------- between SARL and AMARL
+@pytest.mark.parametrize("method", ["sarl-async", "amarl-serial", "amarl-sync"])
+def test_every_form_trains_on_all_requests_and_passes_the_audit(toy, method):
+    run = train(toy, method, 0, days=2)
+    trace = training_trace(toy, run.config)
+    assert run.status == "finished"
+    assert run.timing["requests"] == len(trace)
+    assert not audit(toy, run.simulation.decisions(), run.simulation.ledger(), trace, "free").count
+
+
+def test_actors_of_one_policy_share_one_model_that_all_of_them_trained(toy):
+    run = train(toy, "sarl-async", 0, days=2)
+    assert len(set(map(id, run.models))) == 1
+    assert run.models[0].num_timesteps == run.timing["env_steps"]
+
+
+def test_six_policies_on_one_thread_are_the_deterministic_mode(toy):
+    serial = train(toy, "amarl-serial", 3, days=1)
+    deterministic = train(toy, "amarl", 3, days=1, deterministic=True)
+    pd.testing.assert_frame_equal(serial.simulation.decisions(), deterministic.simulation.decisions())
+
+
+def test_agents_in_step_wait_for_each_other(toy):
+    by_agent = train(toy, "amarl-sync", 0, days=2).timing["by_agent"].values()
+    assert all(entry["idle_s"] > 0 for entry in by_agent)
+    assert all(entry["idle_s"] == 0 for entry in train(toy, "amarl", 0, days=1).timing["by_agent"].values())
+
+
+def test_an_error_ends_agents_that_wait_for_each_other(toy, monkeypatch):
+    update, calls = amarl_core.agents.update, []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise FloatingPointError("broken on purpose")
+        return update(*arguments)
+
+    monkeypatch.setattr("amarl_core.agents.update", failing)
+    with pytest.raises(AgentError, match="broken on purpose"):
+        train(toy, "amarl-sync", 0, days=2)

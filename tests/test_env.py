@@ -7,7 +7,6 @@ import stable_baselines3.common.env_checker
 from sb3_contrib import MaskablePPO
 from worlds import make_network, make_trace, make_world
 
-from amarl_core.agents import untrained
 from amarl_core.arena import DONE
 from amarl_core.audit import audit
 from amarl_core.config import SELFISH, make_config
@@ -16,6 +15,7 @@ from amarl_core.errors import AmarlError
 from amarl_core.routing import CAUSES
 from amarl_core.simulation import Simulation, options_for
 from amarl_core.stock import stock_rate
+from amarl_core.teams import untrained
 
 
 class EndOfTrace(Exception):

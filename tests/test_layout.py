@@ -12,7 +12,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze"},
     {"native", "arrays", "prices", "store", "routing", "search", "inference", "arena", "departures", "gate", "rollout",
      "arrival"},
-    {"config", "ppo_update", "policy", "env", "agents", "simulation", "progress", "stock"},
+    {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock"},
     {"baselines", "evaluation", "calibrate", "tune", "stats", "bounds"},
     {"transcript", "rules", "replay", "walks", "ledger_rows", "lock_order", "audit"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",

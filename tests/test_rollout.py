@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import contended, make_network, make_trace, make_world, offer
 
-from amarl_core.agents import untrained
 from amarl_core.arena import AHEAD, DONE, STOPPED, make_flows
 from amarl_core.audit import audit
 from amarl_core.config import make_config
@@ -20,6 +19,7 @@ from amarl_core.evaluation import play_trace
 from amarl_core.rollout import depart, look_at_store, plan, try_commit
 from amarl_core.routing import CAUSES
 from amarl_core.simulation import AgentError, Simulation, Team, options_for, peak_active, play, run_threads
+from amarl_core.teams import untrained
 from amarl_core.traces import repeat
 
 CONFLICTS = ("conflict_link", "conflict_node")

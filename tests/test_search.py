@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import PlainState, contended, make_network, make_trace, make_world, offer, random_world
 
-from amarl_core.agents import untrained
 from amarl_core.arrays import make_world as make_arrays
 from amarl_core.audit import audit
 from amarl_core.baselines import baseline
 from amarl_core.config import make_config
 from amarl_core.evaluation import MAX_HOPS, play_trace
 from amarl_core.search import make_search
+from amarl_core.teams import untrained
 
 MU = 100.0
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from amarl_core import study
-from amarl_core.agents import load_run
 from amarl_core.audit import audit
 from amarl_core.baselines import RULES
 from amarl_core.config import METHODS
 from amarl_core.errors import RunError
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
 from amarl_core.study import PROFILES, VARIANTS, run_study
+from amarl_core.teams import load_run
 
 DAYS = ["test-weekday", "test-weekend"]
 
