@@ -145,3 +145,33 @@ def serve_arrival(arena, agent, options):
             if code != DONE:
                 return code
     return BUSY
+
+
+@njit(**KERNEL)
+def serve_pipeline(arena, agent, options):
+    """Serve all requests on one thread, each planned on the state exactly `window` requests before its turn.
+
+    What the threads of `serve_arrival` do at worst on a machine with that many cores, and the same at every run.
+
+    Returns:
+        DONE, BUSY, STOPPED, NO_LEDGER or NO_ROOM.
+    """
+    gate, n_requests = arena.gate, arena.requests.shape[0]
+    for _ in range(EVENTS_PER_CALL):
+        if arena.shared.control[STOP]:
+            return STOPPED
+        turn, row = gate.state[TURN], gate.state[CLAIMED]
+        if turn == n_requests:
+            return DONE if settle_departures(arena, agent, np.inf) else NO_LEDGER
+        if options.window > 0 and row < n_requests and row <= turn + options.window:
+            look_at_store(arena, agent.work, row)
+            plan(arena, agent, options, row, arena.requests[row].agent)
+            arena.records.planned[row] = 1
+            gate.state[CLAIMED] = row + 1
+            continue
+        code = _settle(arena, agent, options, turn, arena.records.planned[turn] == 1)
+        if code != DONE:
+            return code
+        gate.state[TURN] = turn + 1
+        gate.state[CLAIMED] = max(row, turn + 1)
+    return BUSY

@@ -13,7 +13,7 @@ from amarl_core.errors import AmarlError
 from amarl_core.inference import make_nets
 from amarl_core.search import make_search
 from amarl_core.simulation import ORDERS, AgentError, Clocked, Simulation, Team, options_for, play, run_threads
-from amarl_core.store import VERSION, Snapshot
+from amarl_core.store import LOCK_WAIT_NS, VERSION, Snapshot
 
 EVAL_ATTEMPTS = 3
 EVAL_LAG_S = 60.0
@@ -34,6 +34,7 @@ class Played:
     steps: int  # decisions asked of the policy
     conflicts: int
     stale: float  # mean number of commits and releases between a snapshot and its commit
+    lock_wait_s: float  # all threads together, waiting for the store's lock
 
 
 def evaluate(
@@ -64,10 +65,11 @@ def play_trace(
     Args:
         policy: a run (`agents.train`, `agents.load_run`) or a `baselines.baseline(...)`.
         trace: requests in order of arrival.
-        order: `arrival` commits in order of arrival over all services; `free` as soon as the lock is free.
+        order: `arrival` commits in order of arrival over all services; `free` as soon as the lock is free;
+            `pipeline` in order of arrival on one thread, with every plan exactly `window` requests old.
         attempts: plans of one request at most; 1 is the paper's, a conflict then rejects the request.
         lag_s: free order: how far an agent's clock may run ahead of the slowest, s of simulated time.
-        window: arrival order: how many requests ahead of its turn an agent may plan.
+        window: arrival order and pipeline: how many requests ahead of its turn an agent may plan.
         scenario: the world of a baseline.
 
     Raises:
@@ -138,6 +140,7 @@ def _played(simulation: Simulation, clocked: Clocked) -> Played:
         int(streams["steps"].sum()),
         int(streams["conflicts"].sum()),
         float(streams["stale"].sum() / commits),
+        simulation.arena.shared.control[LOCK_WAIT_NS] / 1e9,
     )
 
 

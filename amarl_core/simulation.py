@@ -26,7 +26,7 @@ from amarl_core.arena import (
     make_records,
 )
 from amarl_core.arrays import REQUEST, Rules, World, make_work, observation_size
-from amarl_core.arrival import serve_arrival
+from amarl_core.arrival import serve_arrival, serve_pipeline
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.inference import Nets, make_scratch
@@ -36,8 +36,9 @@ from amarl_core.store import STOP, ledger_frame, make_shared
 
 log = logging.getLogger(__name__)
 
-ORDERS = ("free", "arrival")
-"""When commits may happen: as soon as the lock is free, or in order of arrival."""
+ORDERS = ("free", "arrival", "pipeline")
+"""When commits may happen: as soon as the lock is free, or in order of arrival; `pipeline` is the order of arrival on
+one thread, with every plan exactly `window` requests old."""
 
 
 class AgentError(AmarlError):
@@ -181,6 +182,8 @@ class Simulation:
         while True:
             if order == "arrival":
                 code = serve_arrival(self.arena, self.agents[a], self.options)
+            elif order == "pipeline":
+                code = serve_pipeline(self.arena, self.agents[a], self.options)
             else:
                 code = serve_free(self.arena, self.agents[a], self.options, horizon_s)
             if code in (NO_LEDGER, NO_ROOM):
@@ -192,7 +195,7 @@ class Simulation:
         """Return one row per request served so far, as DESIGN of the records in the README says."""
         rows = self.arena.records.rows
         served = np.flatnonzero(rows["attempts"] > 0)
-        if self.order == "arrival":  # plans made ahead of their turn are not decided yet
+        if self.order != "free":  # plans made ahead of their turn are not decided yet
             served = served[served < self.arena.gate.state[TURN]]
         return decisions_frame(self, served)
 
@@ -302,7 +305,7 @@ def run_threads(
 
 
 def play(simulation: Simulation, order: str) -> Clocked:
-    """Serve a whole trace, every agent in a thread of its own.
+    """Serve a whole trace, every agent in a thread of its own (in the order `pipeline`, all on one).
 
     Raises:
         AmarlError: an unknown order.
@@ -310,7 +313,8 @@ def play(simulation: Simulation, order: str) -> Clocked:
     """
     if order not in ORDERS:
         raise AmarlError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")
-    return run_threads(simulation.team.agents, lambda a: _serve_to_the_end(simulation, a, order), simulation.stop)
+    names = simulation.team.agents[:1] if order == "pipeline" else simulation.team.agents
+    return run_threads(names, lambda a: _serve_to_the_end(simulation, a, order), simulation.stop)
 
 
 def _serve_to_the_end(simulation: Simulation, a: int, order: str) -> None:

@@ -29,8 +29,8 @@ from amarl_core.simulation import AgentError, Simulation
 from amarl_core.teams import load_run, untrained
 
 PROGRESS = ["agent", "update", "wall_s", "sim_t_s", "steps", "requests", "accepted", "gos", "gos_recent",
-            "reward", "entropy", "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "idle_s", "update_s",
-            "rollout_s"]  # fmt: skip
+            "reward", "entropy", "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "idle_s",
+            "update_s", "rollout_s"]  # fmt: skip
 
 
 def weights_of(run) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock"},
     {"baselines", "evaluation", "calibrate", "tune", "stats", "bounds"},
     {"transcript", "rules", "replay", "walks", "ledger_rows", "lock_order", "audit"},
+    {"asynchrony"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "study", "live", "batch"},
 ]  # fmt: skip
