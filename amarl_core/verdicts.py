@@ -18,9 +18,12 @@ A request is judged on the states that it met, rebuilt from the ledger (see `ora
 | no | | no | yes | `lost_race`: an earlier attempt aborted, and then nothing was left |
 | no | | no | no | `unroutable` |
 
-So `lost_race` is what asynchrony cost, and `routable_at_commit` tells the price of too few attempts from a place that
-was really taken. In order of arrival an attempt planned ahead that ended in a dead end and was planned anew at its turn
-has left no snapshot behind; it counts by the new one.
+`missed` is about what was there, not about blame: a rule that leaves a pool alone on purpose "misses" it too.
+`lost_race` says that the network changed between plan and decision, and `routable_at_commit` tells its two kinds apart:
+where it is true, another attempt (or planning later) would have found a route, the price of planning ahead; where it is
+false the place was really taken, and a plan made at its turn would have found nothing either. In order of arrival an
+attempt planned ahead that ended in a dead end and was planned anew at its turn has left no snapshot behind; it counts
+by the new one.
 
 What binds an unroutable request is found where it was decided, by lifting one kind of limit at a time: bandwidth
 (constraint 1), compute (constraint 2) or the latency bound. Where more than one alone would do, `binding` is the first
