@@ -101,7 +101,7 @@ def _search(world, work, search, request, rule):
 
 @njit(**KERNEL)
 def answer(worlds, work, search, rule, requests, routes, changes, questions):
-    """Answer all questions in one replay of the ledger; `work.snapshot` starts and `search.allowed` is set."""
+    """Answer all questions in one replay of the ledger; `work.snapshot` is empty at first, every pool `allowed`."""
     version = 0
     for q in range(questions.row.shape[0]):
         while version < questions.version[q]:
