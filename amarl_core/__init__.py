@@ -26,6 +26,7 @@ KERNEL_SOURCES = (
     "arrival.py",
     "search.py",
     "baselines.py",
+    "oracle.py",
 )
 
 

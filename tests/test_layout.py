@@ -15,9 +15,9 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock"},
     {"baselines", "evaluation", "calibrate", "tune", "stats", "bounds"},
     {"transcript", "rules", "replay", "walks", "ledger_rows", "lock_order", "audit"},
-    {"asynchrony"},
+    {"oracle", "verdicts", "asynchrony"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
-     "export", "headline", "study", "live", "batch"},
+     "export", "headline", "study", "live", "batch", "verdict_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
@@ -73,7 +73,7 @@ def test_no_import_cycles():
         ("ipywidgets", {"live"}),
         ("torch", {"policy", "ppo_update", "agents", "stock"}),  # stock is the untouched sb3-contrib peer
         ("papermill", {"batch"}),
-        ("matplotlib", {"look", "plots", "failure_plots", "learning_plots", "live"}),
+        ("matplotlib", {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "live"}),
     ],
 )
 def test_a_library_is_imported_only_where_it_belongs(library, allowed):
