@@ -22,8 +22,12 @@ from amarl_core.window_plans import BY_RULE, REFUSED, Window, list_columns, make
 
 log = logging.getLogger(__name__)
 
-TIME_LIMIT_S = 2.0
-"""A window's program is stopped after so long; its best solution so far counts, else the base rule's plan."""
+N_NODES = 100
+"""Nodes of a window's branch and bound at most; then its best solution counts, else the base rule's plan. A limit on
+time would make the outcome depend on the machine."""
+
+GAP = 1e-4
+"""A solution is good enough within this share of the bound: far less than a request."""
 
 
 def window_bounds(t_s: np.ndarray, window_s: float) -> list[tuple[int, int]]:
@@ -76,7 +80,7 @@ def choose_columns(simulation: Simulation, window: Window, first: int, last: int
     if rows is not None:
         constraints.append(LinearConstraint(rows[0], -np.inf, rows[1]))
     solved = milp(-gain, integrality=np.ones(len(request)), bounds=Bounds(0, 1), constraints=constraints,
-                  options=dict(time_limit=TIME_LIMIT_S, mip_rel_gap=1e-6))  # fmt: skip
+                  options=dict(node_limit=N_NODES, mip_rel_gap=GAP))  # fmt: skip
     if solved.x is None:
         return
     window.chosen[:n] = REFUSED
