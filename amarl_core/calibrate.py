@@ -22,20 +22,23 @@ log = logging.getLogger(__name__)
 TUNING_SEED = 101
 """Seed of the training days used for calibration; learners train on other seeds."""
 
-_K = [dict(k=k) for k in (1, 2, 4, 8, 16, 32, 64, 128)]
-_RESERVATION = dict(base="reservation", reserve_above=0.1)
-_PRICED_RESERVATION = dict(base="priced_reservation", mu=100.0, reserve_above=0.4)
+_K = [dict(k=k) for k in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
+_BASES: list[dict[str, Any]] = [
+    dict(base="shortest_feasible"),
+    dict(base="reservation", reserve_above=0.1),
+    dict(base="priced_reservation", mu=1000.0, reserve_above=0.6),
+]
 
 GRID: dict[str, list[dict[str, Any]]] = {
     "k_shortest_first_fit": _K,
     "k_shortest_least_loaded": _K,
-    "priced": [dict(mu=mu) for mu in (10.0, 100.0, 1000.0, 10000.0)],
-    "reservation": [dict(reserve_above=share) for share in (0.05, 0.1, 0.2, 0.4)],
+    "priced": [dict(mu=mu) for mu in (10.0, 100.0, 1e3, 1e4, 1e5)],
+    "reservation": [dict(reserve_above=share) for share in (0.05, 0.1, 0.2, 0.4, 0.6)],
     "priced_reservation": [
-        dict(mu=mu, reserve_above=share) for mu in (100.0, 1000.0) for share in (0.1, 0.2, 0.4, 0.6)
+        dict(mu=mu, reserve_above=share) for mu in (100.0, 1e3, 1e4) for share in (0.2, 0.4, 0.6, 0.8)
     ],
-    "reoptimise": [dict(moves=moves, **base) for base in (_RESERVATION, _PRICED_RESERVATION) for moves in (1, 2, 4, 8)],
-    "milp_lookahead": [dict(window_s=seconds, **_RESERVATION) for seconds in (30.0, 60.0)],
+    "reoptimise": [dict(moves=moves, **base) for base in _BASES for moves in (1, 2, 4, 8)],
+    "milp_lookahead": [dict(window_s=seconds, **_BASES[1]) for seconds in (30.0, 60.0)],
 }
 """Settings tried for each rule; the one with the best mean GoS is reported."""
 
@@ -114,16 +117,24 @@ def _table_row(scenario: Scenario, rule: Baseline, played: list[Played], referen
     gos = 100 * np.array([d["accepted"].mean() for d in decisions])
     gap = gos - 100 * np.array([day.decisions["accepted"].mean() for day in reference])
     tight = 100 * np.mean([d.loc[d["service"] == "augmented_reality", "accepted"].mean() for d in decisions])
-    varied = dict.fromkeys(key for setting in GRID.get(rule.name, []) for key in setting)
-    used = rule.settings["base"] if "base" in rule.settings else ""
-    varied = [key for key in varied if key != "mu" or used in ("", "priced", "priced_reservation")]
-    values = (f"{key} {rule.settings[key]}" for key in varied)
-    setting = ", ".join(value.removesuffix(".0") for value in values) or "-"
+    names = {key for setting in GRID.get(rule.name, []) for key in setting}
+    base = rule.settings.get("base", rule.name)
+    names -= {"mu"} if "priced" not in base else set()
+    names -= {"reserve_above"} if "reservation" not in base else set()
+    setting = ", ".join(f"{key} {value}".removesuffix(".0") for key, value in rule.settings.items() if key in names)
     return (
-        f"| {rule.name} | {setting} | {gos.mean():.2f} ({gos.std(ddof=1):.2f}) "
+        f"| {rule.name} | {setting or '-'} | {gos.mean():.2f} ({gos.std(ddof=1):.2f}) "
         f"| {gap.mean():+.2f} ({gap.std(ddof=1):.2f}) | {tight:.1f} | {access_peak(scenario, decisions[0]):.0%} "
         f"| {_speed(played):,.0f} |"
     )
+
+
+def merged(old: str, new: str) -> str:
+    """Return a new table with the rows of an old one of the same days whose rules it lacks, in order of the rules."""
+    heading, rows = new.split("\n")[:4], {row.split("|")[1].strip(): row for row in new.split("\n")[4:]}
+    if old.strip().split("\n")[:4] == heading:
+        rows = {row.split("|")[1].strip(): row for row in old.strip().split("\n")[4:]} | rows
+    return "\n".join([*heading, *(rows[name] for name in RULES + SLOW_RULES if name in rows)])
 
 
 def main() -> None:
@@ -142,7 +153,8 @@ def main() -> None:
     if arguments.write:
         text = arguments.write.read_text(encoding="utf-8")
         before, rest = text.split(MARKS[0])
-        after = rest.split(MARKS[1])[1] if MARKS[1] in rest else rest
+        old, after = rest.split(MARKS[1]) if MARKS[1] in rest else ("", rest)
+        table = merged(old, table)
         arguments.write.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
 
 

@@ -26,6 +26,9 @@ N_NODES = 100
 """Nodes of a window's branch and bound at most; then its best solution counts, else the base rule's plan. A limit on
 time would make the outcome depend on the machine."""
 
+PARTS = 1e5
+"""Use is counted in so many parts of a limit: the solver's tolerance, 1e-6, is then far below a kbps or millicore."""
+
 GAP = 1e-4
 """A solution is good enough within this share of the bound: far less than a request."""
 
@@ -33,8 +36,8 @@ GAP = 1e-4
 def window_bounds(t_s: np.ndarray, window_s: float) -> list[tuple[int, int]]:
     """Return the rows (first, beyond the last) of each window that has requests; t_s ascending, float64[n]."""
     number = np.floor(t_s / window_s)
-    starts = np.flatnonzero(np.diff(number, prepend=-np.inf))
-    return list(zip(starts.tolist(), np.append(starts[1:], len(t_s)).tolist(), strict=True))
+    starts = np.flatnonzero(np.diff(number, prepend=-np.inf)).tolist()
+    return list(zip(starts, [*starts[1:], len(t_s)], strict=False))
 
 
 def serve_windows(simulation: Simulation, search: Search, planner: Planner, k: int, window_s: float) -> None:
@@ -98,7 +101,7 @@ def capacity_rows(
         request, column: int64[c], what each variable stands for.
 
     Returns:
-        (matrix [m, c], free float64[m]) in shares of the resource's limit, or None when nothing can bind.
+        (matrix [m, c], free float64[m]) in `PARTS` of the resource's limit, or None when nothing can bind.
     """
     arena, n = simulation.arena, last - first
     rows = arena.requests[first:last]
@@ -116,8 +119,8 @@ def capacity_rows(
         return None
     r = resources[over]
     matrix = use[:, r].T * active[np.ix_(at, request)]
-    scale = limit[r]
-    return csr_array(matrix / scale[:, None]), free[at, r] / scale
+    scale = PARTS / limit[r]
+    return csr_array(matrix * scale[:, None]), free[at, r] * scale
 
 
 def column_use(
