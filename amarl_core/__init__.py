@@ -25,7 +25,11 @@ KERNEL_SOURCES = (
     "rollout.py",
     "arrival.py",
     "search.py",
-    "baselines.py",
+    "k_shortest.py",
+    "rule_routes.py",
+    "reoptimise.py",
+    "rule_service.py",
+    "window_plans.py",
     "oracle.py",
 )
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from amarl_core.epochs import check_moves, read_moves, unfold, whole
 from amarl_core.errors import AuditError
 from amarl_core.ledger_rows import check_arrival_order, check_rows, last_aborts
 from amarl_core.lock_order import check_replay
@@ -38,7 +39,7 @@ class AuditReport:
         ledger_rows: Rows of the ledger.
         count: Violations by rule, of the rules that were broken.
         violations: The first 100 violations of each rule: rule, row (0-based, in the frame that ``rules``
-            names), request_id, detail.
+            names; row j of the moves counts on from the decisions), request_id, detail.
         overbooked: Admissions after which, in simulated time, a resource they use is over capacity.
         peak: Highest use of any resource in simulated time, as a share of its capacity or budget.
         seconds: Time the audit took.
@@ -113,6 +114,7 @@ def audit(
     ledger: pd.DataFrame,
     trace: Any = None,
     order: str = "arrival",
+    moves: pd.DataFrame | None = None,
 ) -> AuditReport:
     """Replay a run from an empty network and check every rule.
 
@@ -123,6 +125,7 @@ def audit(
         trace: The requests that were offered; when None, the decisions are not compared with any.
         order: "arrival" also demands that commits follow arrivals and that nothing is overbooked in simulated
             time; "free" reports what is.
+        moves: One row for each time a flow was moved to another route; None when none was.
 
     Returns:
         The report; it never raises for a violation, see ``AuditReport.raise_if_violated``.
@@ -138,6 +141,12 @@ def audit(
     check_decisions(found, d, scenario)
     if trace is not None:
         check_trace(found, d, trace)
+    n_requests, epochs = len(d), whole(d)
+    if moves is not None and len(moves):
+        table = read_moves(moves, d, scenario)
+        good = check_moves(found, d, table)
+        if good.all():
+            d, g, epochs = unfold(d, g, table)
     known = (d.service >= 0) & (d.source >= 0) & (d.destination >= 0)
     known &= ~d.links.any(d.links.code < 0) & ~d.hosts.any(d.hosts.code < 0)
     sound = known & (d.accepted | d.has_cause(*CONFLICTS))
@@ -151,7 +160,7 @@ def audit(
     check_replay(found, d, g, scenario, uses, sound)
     overbooked, peak = simulated_time(d, uses, np.flatnonzero(committed), limits(scenario))
     if order == "arrival":
-        check_arrival_order(found, d, g)
+        check_arrival_order(found, d, g, epochs)
         found.check(
             "overbooked",
             np.arange(len(d)),
@@ -160,8 +169,8 @@ def audit(
         )
     report = AuditReport(
         order=order,
-        requests=len(d),
-        admissions=int(committed.sum()),
+        requests=n_requests,
+        admissions=int(committed[:n_requests].sum()),
         ledger_rows=len(g),
         count={rule: found.count[rule] for rule in RULES if rule in found.count},
         violations=found.frame(),

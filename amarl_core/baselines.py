@@ -1,73 +1,146 @@
-"""Routing rules that users would pick instead of learning, on the same records and ledger as the agents.
+"""Routing rules that users would pick instead of learning: their names, their settings, and the tuned ones.
 
-Each rule is exact for its own criterion (see `search`) and serves requests one by one in order of arrival.
+Every rule serves requests on the same records and ledger as the agents, in order of arrival. How a rule plans a
+request is in `rule_routes`, `k_shortest` and `reoptimise`; the windows of the `milp_lookahead` are in `windows`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-from numba import njit
 
-from amarl_core.arena import BUSY, DONE, NO_LEDGER, NO_ROOM, STOPPED
-from amarl_core.arrival import settle_departures
-from amarl_core.departures import push
 from amarl_core.errors import AmarlError
-from amarl_core.native import INNER, KERNEL
-from amarl_core.rollout import try_commit, write_route
-from amarl_core.routing import ACCEPTED, HOP_LIMIT, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY
-from amarl_core.search import (
-    BY_LATENCY,
-    BY_PRICE,
-    EXHAUSTED,
-    FOUND,
-    NONE,
-    RUN_STAGE,
-    Rule,
-    bound_search,
-    find_route,
-    weigh,
-)
-from amarl_core.store import STOP, read_snapshot
+from amarl_core.rule_routes import EXACT, LISTED, WALK, WIDEST
+from amarl_core.search import BY_HOPS, BY_LATENCY, BY_PRICE, Rule
 
 ALWAYS = 2.0
 """A reservation threshold that is never reached."""
 
+RULES = (
+    "fixed_shortest",
+    "random_feasible",
+    "min_hop",
+    "widest_shortest",
+    "shortest_feasible",
+    "k_shortest_first_fit",
+    "k_shortest_least_loaded",
+    "priced",
+    "reservation",
+    "priced_reservation",
+    "reoptimise",
+)
+"""Rules that serve a day in seconds."""
+
+SLOW_RULES = ("milp_lookahead",)
+"""Rules that take minutes a day."""
+
+BASES = ("shortest_feasible", "priced", "reservation", "priced_reservation")
+"""Rules that others build on."""
+
+_OF_BASE = dict(base="reservation", mu=100.0, reserve_above=0.2, loose_ms=50.0)
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fixed_shortest": {},
+    "random_feasible": dict(seed=0),
+    "min_hop": {},
+    "widest_shortest": {},
+    "shortest_feasible": {},
+    "k_shortest_first_fit": dict(k=8),
+    "k_shortest_least_loaded": dict(k=8),
+    "priced": dict(mu=100.0),
+    "reservation": dict(reserve_above=0.2, loose_ms=50.0),
+    "priced_reservation": dict(mu=100.0, reserve_above=0.2, loose_ms=50.0),
+    "reoptimise": dict(moves=4, **_OF_BASE),
+    "milp_lookahead": dict(window_s=30.0, k=8, **_OF_BASE),
+}
+"""The settings of each rule, with their defaults."""
+
+
+def _is_integer(value: Any, least: int, most: float = np.inf) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and least <= value <= most
+
+
+_VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (lambda value: _is_integer(value, 0, 2**62), "an integer from 0"),
+    "k": (lambda value: _is_integer(value, 1, 256), "an integer from 1 to 256"),
+    "moves": (lambda value: _is_integer(value, 1, 64), "an integer from 1 to 64"),
+    "mu": (lambda value: 1 < value < np.inf, "a number over 1"),
+    "reserve_above": (lambda value: value >= 0, "a share, at least 0"),
+    "loose_ms": (lambda value: value >= 0, "milliseconds, at least 0"),
+    "window_s": (lambda value: 0 < value < np.inf, "seconds, over 0"),
+    "base": (lambda value: value in BASES, f"one of {', '.join(BASES)}"),
+}
+
 
 @dataclass(frozen=True)
 class Baseline:
-    """A named rule; `mu` is the base of its prices."""
+    """A named rule with its settings, as the kernels take them."""
 
     name: str
     rule: Rule
-    mu: float = 100.0
+    method: int = EXACT
+    mu: float = 100.0  # base of the prices
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-RULES = ("fixed_shortest", "shortest_feasible", "priced", "reservation", "priced_reservation")
-
-
-def baseline(name: str, *, mu: float = 100.0, reserve_above: float = 0.2, loose_ms: float = 50.0) -> Baseline:
+def baseline(name: str, **settings: Any) -> Baseline:
     """Return a rule by name.
 
     Args:
-        name: `fixed_shortest` (shortest delay on the idle network, no look at load), `shortest_feasible` (least
-            latency among the feasible routes), `priced` (least exponential price mu^u - 1 of links and pools),
-            `reservation` (shortest feasible, but a loose service leaves an edge pool alone once it is used by a
-            share), `priced_reservation` (both).
-        mu: base of the prices, over 1.
-        reserve_above: share of an edge pool's budget from which loose services leave it alone.
-        loose_ms: a service is loose when its latency bound is at least this.
+        name: `fixed_shortest` (shortest delay on the idle network, no look at load), `random_feasible` (hop by hop,
+            each allowed next hop as likely; it can walk into a dead end, as an agent can), `min_hop` (fewest links
+            among the feasible routes, ties by latency), `widest_shortest` (of the feasible routes with fewest links
+            the one whose narrowest link has most free bandwidth), `shortest_feasible` (least latency among the
+            feasible routes), `k_shortest_first_fit` (the first that is feasible of the k shortest routes of an idle
+            network), `k_shortest_least_loaded` (of these the one whose fullest link or pool is least full
+            afterwards), `priced` (least exponential price mu^u - 1 of links and pools), `reservation` (shortest
+            feasible, but a loose service leaves an edge pool alone once it is used by a share), `priced_reservation`
+            (both), `reoptimise` (a base rule that moves active flows when it finds no route), `milp_lookahead` (the
+            requests of a window are decided together when it begins, so it knows a window's length of the future).
+        settings: those of the rule in `SETTINGS`:
+            mu: base of the prices, over 1.
+            reserve_above: share of an edge pool's budget from which loose services leave it alone.
+            loose_ms: a service is loose when its latency bound is at least this.
+            seed: of the random walk.
+            k: routes listed for each service, source and destination.
+            base: the rule that `reoptimise` and `milp_lookahead` build on, one of `BASES`.
+            moves: active flows that may be moved for one request.
+            window_s: length of a window, s of simulated time.
 
     Raises:
-        AmarlError: an unknown name, with the valid ones.
+        AmarlError: an unknown name or setting, with the valid ones, or a value out of range.
     """
-    if name not in RULES:
-        raise AmarlError(f"unknown baseline {name!r}; the valid ones are {', '.join(RULES)}")
-    criterion = BY_PRICE if name.startswith("priced") else BY_LATENCY
-    share = reserve_above if "reservation" in name else ALWAYS
-    return Baseline(name, Rule(criterion, int(name != "fixed_shortest"), float(share), float(loose_ms)), mu)
+    if name not in SETTINGS:
+        raise AmarlError(f"unknown baseline {name!r}; the valid ones are {', '.join(SETTINGS)}")
+    unknown = [key for key in settings if key not in SETTINGS[name]]
+    if unknown:
+        valid = ", ".join(SETTINGS[name]) or "none"
+        raise AmarlError(f"{name} has no setting {unknown[0]!r}; the valid ones are: {valid}")
+    chosen = SETTINGS[name] | settings
+    for key, value in settings.items():
+        is_valid, expected = _VALID[key]
+        try:
+            good = is_valid(value)
+        except TypeError:
+            good = False
+        if not good:
+            raise AmarlError(f"{key} of {name} is {value!r}; expected {expected}")
+    planned_as = chosen.get("base", name)
+    criterion = BY_LATENCY
+    if planned_as.startswith("priced"):
+        criterion = BY_PRICE
+    elif name in ("min_hop", "widest_shortest"):
+        criterion = BY_HOPS
+    share = chosen["reserve_above"] if "reservation" in planned_as else ALWAYS
+    rule = Rule(criterion, int(name != "fixed_shortest"), float(share), float(chosen.get("loose_ms", 50.0)))
+    methods = {"random_feasible": WALK, "widest_shortest": WIDEST}
+    method = LISTED if name.startswith("k_shortest") else methods.get(name, EXACT)
+    return Baseline(name, rule, method, float(chosen.get("mu", 100.0)), MappingProxyType(chosen))
 
 
-TUNED = {
+TUNED: dict[str, dict[str, Any]] = {
     "priced": dict(mu=1000.0),
     "reservation": dict(reserve_above=0.1),
     "priced_reservation": dict(mu=100.0, reserve_above=0.4),
@@ -78,96 +151,3 @@ TUNED = {
 def tuned(name: str) -> Baseline:
     """Return a rule with the setting found on training days."""
     return baseline(name, **TUNED.get(name, {}))
-
-
-@njit(**INNER)
-def _trace_back(world, work, search, request, label):
-    """Write the route that ends in a label into the walk, and its latency on the snapshot."""
-    w = work.walk[0]
-    n_links, n_hosts = 0, 0
-    at = label
-    while search.labels[at].parent >= 0:
-        if search.labels[at].move == RUN_STAGE:
-            n_hosts += 1
-        else:
-            n_links += 1
-        at = search.labels[at].parent
-    w.n_links, w.n_hosts, w.latency = n_links, n_hosts, 0.0
-    at = label
-    while search.labels[at].parent >= 0:
-        step = search.labels[at]
-        if step.move == RUN_STAGE:
-            n_hosts -= 1
-            work.hosts[n_hosts] = step.node
-            function = world.chains[request.service, step.stage - 1]
-            rho = work.snapshot[world.links.shape[0] + step.node] / world.nodes[step.node].raw
-            w.latency += world.processing[function] / (1.0 - rho)
-        else:
-            n_links -= 1
-            work.links[n_links] = step.move
-            w.latency += world.links[step.move].delay
-        at = step.parent
-
-
-@njit(**INNER)
-def _route_by_rule(world, work, search, request, rule, reserved, max_hops):
-    """Plan one request by a rule on the snapshot in `work`; the walk's cause says how it went."""
-    w = work.walk[0]
-    w.n_links, w.n_hosts = 0, 0
-    n_edges = world.links.shape[0]
-    loose = world.bound_ms[request.service] >= rule.loose_ms
-    for node in range(world.nodes.shape[0]):
-        used, budget = work.snapshot[n_edges + node], world.nodes[node].budget
-        search.allowed[node] = not (loose and reserved[node] and used >= rule.reserve_above * budget)
-    weigh(world, work, search, request, rule, rule.sees_load, rule.sees_load)
-    least_ms = bound_search(world, work, search, request)
-    status, label = NONE, -1
-    if least_ms <= world.bound_ms[request.service]:
-        status, label = find_route(world, work, search, request, rule, max_hops)
-    if status == FOUND:
-        _trace_back(world, work, search, request, label)
-        w.cause = ACCEPTED if w.latency <= world.bound_ms[request.service] else NO_LATENCY
-        return
-    if status == EXHAUSTED:
-        w.cause = HOP_LIMIT
-        return
-    w.cause = NO_LATENCY
-    weigh(world, work, search, request, rule, 0, 1)
-    if bound_search(world, work, search, request) <= world.bound_ms[request.service]:
-        w.cause = NO_BANDWIDTH
-        return
-    weigh(world, work, search, request, rule, 0, 0)
-    if bound_search(world, work, search, request) <= world.bound_ms[request.service]:
-        w.cause = NO_COMPUTE
-
-
-@njit(**KERNEL)
-def serve_rule(arena, agent, search, rule, reserved, max_hops, n_requests):
-    """Serve at most so many requests in order of arrival; return DONE, BUSY (0 left), STOPPED or a failure."""
-    stream, work, records = agent.stream[0], agent.work, arena.records
-    for _ in range(n_requests):
-        if arena.shared.control[STOP]:
-            return STOPPED
-        row = stream.cursor
-        if row == arena.requests.shape[0]:
-            return DONE if settle_departures(arena, agent, np.inf) else NO_LEDGER
-        stream.cursor += 1
-        request = arena.requests[row]
-        if not settle_departures(arena, agent, request.t_s):
-            return NO_LEDGER
-        w = work.walk[0]
-        w.version = read_snapshot(arena.shared, work.snapshot)
-        _route_by_rule(arena.world, work, search, request, rule, reserved, max_hops)
-        write_route(records, work, row)
-        if w.cause != ACCEPTED:
-            continue
-        committed = try_commit(arena, work, stream, row)
-        if committed < 0:
-            return NO_LEDGER
-        if committed == 1:
-            stream.accepted += 1
-            if arena.n_departures[0] >= arena.departures.row.shape[0]:
-                return NO_ROOM
-            push(arena.departures, arena.n_departures[0], request.t_s + request.hold_s, row)
-            arena.n_departures[0] += 1
-    return BUSY

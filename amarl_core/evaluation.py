@@ -5,23 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from amarl_core.arena import BUSY, DONE
-from amarl_core.arrays import make_world
-from amarl_core.baselines import Baseline, serve_rule
-from amarl_core.config import TrainConfig
+from amarl_core.baselines import Baseline
 from amarl_core.errors import AmarlError
-from amarl_core.inference import make_nets
-from amarl_core.search import make_search
-from amarl_core.simulation import ORDERS, AgentError, Clocked, Simulation, Team, options_for, play, run_threads
+from amarl_core.rule_play import play_rule
+from amarl_core.simulation import ORDERS, Clocked, Simulation, options_for, play
 from amarl_core.store import LOCK_WAIT_NS, VERSION, Snapshot
 
 EVAL_ATTEMPTS = 3
 EVAL_LAG_S = 60.0
 EVAL_WINDOW = 4
 """Defaults of evaluation: attempts of the headline, lag of free order (s of simulated time), requests ahead."""
-
-REQUESTS_PER_CALL = 2000
-MAX_HOPS = 24
 
 
 @dataclass(frozen=True)
@@ -35,6 +28,7 @@ class Played:
     conflicts: int
     stale: float  # mean number of commits and releases between a snapshot and its commit
     lock_wait_s: float  # all threads together, waiting for the store's lock
+    moves: pd.DataFrame | None = None  # former routes of flows that a rule moved
 
 
 def evaluate(
@@ -87,7 +81,8 @@ def play_trace(
             raise AmarlError(f"a baseline serves requests one by one in order of arrival; order is {order!r}")
         if scenario is None:
             raise AmarlError("a baseline needs scenario=...; a trained run brings its own")
-        return _play_rule(policy, scenario, trace)
+        simulation, clocked, moves = play_rule(policy, scenario, trace)
+        return _played(simulation, clocked, moves)
     options = options_for(policy.config, attempts=attempts, lag_s=lag_s, window=window)
     simulation = Simulation(policy.scenario, policy.world, trace, policy.team, policy.nets, options)
     return _played(simulation, play(simulation, order))
@@ -130,7 +125,7 @@ def time_trace(
     return play(Simulation(run.scenario, run.world, trace, run.team, run.nets, options), order)
 
 
-def _played(simulation: Simulation, clocked: Clocked) -> Played:
+def _played(simulation: Simulation, clocked: Clocked, moves: pd.DataFrame | None = None) -> Played:
     streams = np.concatenate([agent.stream for agent in simulation.agents])
     commits = max(int(streams["commits"].sum()), 1)
     return Played(
@@ -141,33 +136,5 @@ def _played(simulation: Simulation, clocked: Clocked) -> Played:
         int(streams["conflicts"].sum()),
         float(streams["stale"].sum() / commits),
         simulation.arena.shared.control[LOCK_WAIT_NS] / 1e9,
+        moves,
     )
-
-
-def _play_rule(rule: Baseline, scenario, trace) -> Played:
-    """Serve a trace by a rule, on one thread."""
-    world = make_world(scenario, rule.mu)
-    team = Team.of(scenario, rule.name)
-    nets = make_nets(1, 1, 1, 1, "relu")
-    options = options_for(TrainConfig(max_hops=MAX_HOPS))
-    simulation = Simulation(scenario, world, trace, team, nets, options)
-    search = make_search(world)
-    reserved = np.array([tier == "cu" for tier in scenario.network.tier])
-
-    def serve(a: int) -> None:
-        while True:
-            code = serve_rule(
-                simulation.arena,
-                simulation.agents[0],
-                search,
-                rule.rule,
-                reserved,
-                MAX_HOPS,
-                REQUESTS_PER_CALL,
-            )
-            if code == DONE or simulation.stopped:
-                return
-            if code != BUSY:
-                raise AgentError(f"{rule.name}: stopped early with code {code}")
-
-    return _played(simulation, run_threads(team.agents, serve, simulation.stop))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from amarl_core.epochs import Epochs
 from amarl_core.rules import CONFLICTS, Findings
 from amarl_core.transcript import ABORT, COMMIT, RELEASE, Decisions, Ledger
 
@@ -125,20 +126,25 @@ def last_aborts(decisions: Decisions, ledger: Ledger) -> np.ndarray:
     return np.where(decisions.has_cause(*CONFLICTS), last, -1)
 
 
-def check_arrival_order(found: Findings, decisions: Decisions, ledger: Ledger) -> None:
+def check_arrival_order(found: Findings, decisions: Decisions, ledger: Ledger, epochs: Epochs) -> None:
     """Check rule order: commits and aborts in order of arrival, each departure before the next arrival.
 
-    Requests that arrive together are in order of request_id; departures come first at equal times.
+    Requests that arrive together are in order of request_id; departures come first at equal times. A flow that moves
+    takes its new route just before the request that it makes room for; it may leave its old one after requests that
+    arrived together with this one.
     """
     d, g = decisions, ledger
     if len(g) == 0 or len(d) == 0:
         return
-    rank = np.empty(len(d), np.int64)
-    rank[np.lexsort((d.request_id, d.t_s))] = np.arange(len(d))
+    keys = np.stack([d.t_s, d.request_id[epochs.made_for], ~epochs.began_by_move])
+    arrival = np.lexsort(keys[::-1])
+    rank = np.empty(len(d), np.int64)  # flows that move for one request share theirs
+    rank[arrival] = np.cumsum(np.any(np.diff(keys[:, arrival], prepend=np.nan) != 0, axis=0))
     tried = ((g.kind == COMMIT) | (g.kind == ABORT)) & (g.row >= 0)
     own = np.where(tried, rank[g.row], -1)
     overtaken = tried & (own < np.maximum.accumulate(own))
     is_release = g.kind == RELEASE
+    is_moved = epochs.ends_by_move[g.row] & (g.row >= 0)
     latest = np.maximum.accumulate(np.where(tried, g.t_s, -np.inf))
     next_one = np.minimum.accumulate(np.where(tried, g.t_s, np.inf)[::-1])[::-1]
     found.check(
@@ -148,7 +154,7 @@ def check_arrival_order(found: Findings, decisions: Decisions, ledger: Ledger) -
         [
             (overtaken, lambda i: "comes after a request that arrived later"),
             (
-                is_release & (latest >= g.t_s),
+                is_release & np.where(is_moved, latest > g.t_s, latest >= g.t_s),
                 lambda i: f"departs at {g.t_s[i]} s, after the arrival at {latest[i]} s",
             ),
             (

@@ -16,6 +16,7 @@
 | unreleased | decisions | what was committed is released |
 | conflict | decisions | a request lost to a conflict has an abort, and no more aborts than attempts |
 | overbooked | decisions | in arrival order, no admission exceeds a capacity in simulated time |
+| move | moves | a move is of an active flow, on the arrival of an accepted request that it makes room for |
 | sequence | ledger | seq counts the rows from 0; each is a commit, abort or release of a decided request |
 | version | ledger | the store's version counts commits and releases; no snapshot is of the future |
 | commit | ledger | a commit is of an accepted request, once, on its arrival, at the versions decided |
@@ -26,7 +27,9 @@
 | order | ledger | in arrival order, commits and aborts follow arrivals, departures first |
 | zero | none (-1) | in the end every resource is free again |
 
-Routes are judged where they counted: accepted requests, and those whose last attempt was aborted.
+Routes are judged where they counted: accepted requests, and those whose last attempt was aborted. In a run that moved
+flows, a flow's earlier stays are judged as if they were requests of their own (see ``epochs``), by the same rules;
+their rows are those of the table of moves, counted on from the last decision.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from amarl_core.transcript import Decisions
 
 RULES = (
     *("missing", "trace", "request", "cause", "route", "simple", "stub", "chain", "latency", "budget"),
-    *("uncommitted", "unreleased", "conflict", "overbooked"),
+    *("uncommitted", "unreleased", "conflict", "overbooked", "move"),
     *("sequence", "version", "commit", "release", "abort", "link_capacity", "node_budget", "order", "zero"),
 )
 CONFLICTS = ("conflict_link", "conflict_node")

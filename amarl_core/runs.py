@@ -119,7 +119,7 @@ def record_name(kind: str, day: str, variant: str = "arrival3") -> str:
     """Name the file of a record.
 
     Args:
-        kind: "decisions" or "ledger".
+        kind: "decisions", "ledger", or "moves" of a rule that moves flows.
         day: A test day, or "train".
         variant: "arrival3" or "arrival1" (order of arrival, that many attempts), "free3", or "train".
 

@@ -16,11 +16,14 @@ from amarl_core.native import INNER, KERNEL
 from amarl_core.prices import cost_to_go, price_of
 from amarl_core.routing import need_mcpu
 
-BY_LATENCY, BY_PRICE = range(2)
+BY_LATENCY, BY_PRICE, BY_HOPS = range(3)
+"""What a rule minimises; of routes with as few links the one of least latency."""
+
 RUN_STAGE = -1
 """What a label's `move` says when a stage runs; otherwise it is the link walked."""
 
 FOUND, NONE, EXHAUSTED = range(3)
+N_LABELS, N_HEAP, N_SIZES = range(3)
 
 LABEL = np.dtype(
     [
@@ -51,12 +54,13 @@ class Search(NamedTuple):
     least_ms: np.ndarray  # float64[K + 1, N]
     allowed: np.ndarray  # bool[N], pools this service may use now
     chain_mcpu: np.ndarray  # int64[N], compute of all the chain's stages that a node hosts
+    size: np.ndarray  # int64[N_SIZES], labels made and labels on the heap
 
 
 class Rule(NamedTuple):
     """A routing rule."""
 
-    criterion: int  # BY_LATENCY or BY_PRICE
+    criterion: int  # BY_LATENCY, BY_PRICE or BY_HOPS
     sees_load: int  # 0: plans as if the network were idle
     reserve_above: float  # a loose service leaves a reserved pool alone from this utilisation on
     loose_ms: float  # a service is loose when its bound is at least this
@@ -78,6 +82,7 @@ def make_search(world: World, n_labels: int = 20_000) -> Search:
         np.zeros((k + 1, n)),
         np.zeros(n, np.bool_),
         np.zeros(n, np.int64),
+        np.zeros(N_SIZES, np.int64),
     )
 
 
@@ -85,11 +90,14 @@ def make_search(world: World, n_labels: int = 20_000) -> Search:
 def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
     """Fill the weights of links and stages on the snapshot, infinite where there is no room."""
     n_edges = world.links.shape[0]
+    per_hop = 0.5 / world.bound_ms[request.service]  # a route's whole latency weighs at most half a hop
     for e in range(n_edges):
         link = world.links[e]
         room = not sees_bandwidth or work.snapshot[e] + request.demand <= link.capacity
         search.link_ms[e] = link.delay if room else np.inf
         search.link_cost[e] = search.link_ms[e]
+        if rule.criterion == BY_HOPS:
+            search.link_cost[e] = 1.0 + search.link_ms[e] * per_hop
         if room and rule.criterion == BY_PRICE:
             search.link_cost[e] = price_of(world.price, work.snapshot[e], link.share) * request.demand * link.share
     search.chain_mcpu[:] = 0
@@ -110,6 +118,8 @@ def weigh(world, work, search, request, rule, sees_bandwidth, sees_compute):
             rho = used / world.nodes[node].raw if rule.sees_load else 0.0
             search.stage_ms[stage, node] = world.processing[function] / (1.0 - rho)
             search.stage_cost[stage, node] = search.stage_ms[stage, node]
+            if rule.criterion == BY_HOPS:
+                search.stage_cost[stage, node] *= per_hop
             if rule.criterion == BY_PRICE:
                 share = world.nodes[node].share
                 search.stage_cost[stage, node] = price_of(world.price, used, share) * need * share
@@ -231,29 +241,54 @@ def find_route(world, work, search, request, rule, max_hops):
     Returns:
         (status, label): FOUND with the last label of the route, NONE, or EXHAUSTED when labels ran out.
     """
+    open_search(world, search, request)
+    return next_route(world, work, search, request, rule, max_hops, 1)
+
+
+@njit(**KERNEL)
+def open_search(world, search, request):
+    """Begin a search at the source of a request, with nothing on the heap when no route can be in time."""
+    search.settled[:] = -1
+    search.size[N_LABELS], search.size[N_HEAP] = 0, 0
+    in_time = search.least_ms[0, request.source] <= world.bound_ms[request.service]
+    if search.least_cost[0, request.source] == np.inf or not in_time:
+        return
+    root = search.labels[0]
+    root.cost, root.latency, root.parent, root.move, root.node = 0.0, 0.0, -1, -2, request.source
+    root.stage, root.next, root.depth = 0, -1, 0
+    _heap_push(search, 0, search.least_cost[0, request.source], 0)
+    search.size[N_LABELS], search.size[N_HEAP] = 1, 1
+
+
+@njit(**KERNEL)
+def next_route(world, work, search, request, rule, max_hops, prune):
+    """Go on with an open search to its next complete route, in order of cost.
+
+    With `prune`, dominated labels are dropped, so that only the first route is exact; without, every call gives the
+    next of all feasible routes (cf. Hart, Nilsson, Raphael 1968: the bounds are exact but for loops and room, so few
+    labels are made in vain).
+
+    Returns:
+        (status, label): FOUND with the last label of the route, NONE, or EXHAUSTED when labels ran out.
+    """
     n_edges = world.links.shape[0]
     length = world.chain_length[request.service]
     bound = world.bound_ms[request.service]
     labels = search.labels
-    search.settled[:] = -1
-    if search.least_cost[0, request.source] == np.inf or search.least_ms[0, request.source] > bound:
-        return NONE, -1
-    root = labels[0]
-    root.cost, root.latency, root.parent, root.move, root.node = 0.0, 0.0, -1, -2, request.source
-    root.stage, root.next, root.depth = 0, -1, 0
-    n_labels, n_heap = 1, 1
-    _heap_push(search, 0, search.least_cost[0, request.source], 0)
+    n_labels, n_heap = search.size[N_LABELS], search.size[N_HEAP]
     while n_heap > 0:
         at = _heap_pop(search, n_heap)
         n_heap -= 1
         label = labels[at]
         stage, node = label.stage, label.node
         if stage == length and node == request.destination:
+            search.size[N_LABELS], search.size[N_HEAP] = n_labels, n_heap
             return FOUND, at
-        if _dominated(world, work, search, request, at):
-            continue
-        label.next = search.settled[stage, node]
-        search.settled[stage, node] = at
+        if prune:
+            if _dominated(world, work, search, request, at):
+                continue
+            label.next = search.settled[stage, node]
+            search.settled[stage, node] = at
         first, last = world.out_start[node], world.out_start[node + 1]
         for i in range(first - 1, last):  # running the next stage here, then every link out
             if i < first:
@@ -290,9 +325,10 @@ def find_route(world, work, search, request, rule, max_hops):
             child = labels[n_labels]
             child.cost, child.latency, child.parent, child.move, child.node = cost, latency, at, move, target
             child.stage, child.next, child.depth = next_stage, -1, depth
-            if _dominated(world, work, search, request, n_labels):
+            if prune and _dominated(world, work, search, request, n_labels):
                 continue
             _heap_push(search, n_heap, cost + search.least_cost[next_stage, target], n_labels)
             n_labels += 1
             n_heap += 1
+    search.size[N_HEAP] = 0
     return NONE, -1

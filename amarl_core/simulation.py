@@ -111,6 +111,7 @@ class Simulation:
         nets: weights of every agent, as `inference.make_nets` lays them out.
         options: the scalars.
         buffer_sizes: decisions of each agent's rollout; zeros when nobody learns.
+        n_ledger: rows of the ledger; by default enough for every attempt and departure.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Simulation:
         nets: Nets,
         options: Options,
         buffer_sizes: list[int] | None = None,
+        n_ledger: int | None = None,
     ):
         if trace.service_ids != tuple(scenario.service_ids) or trace.node_ids != tuple(scenario.network.node_ids):
             raise AmarlError(
@@ -132,7 +134,8 @@ class Simulation:
         self.order = ""  # the commit order once it is served
         n, n_agents, n_slots = len(trace), len(team.agents), nets.actor_3.shape[2]
         requests = request_records(trace, team)
-        shared = make_shared(scenario.network.capacity_kbps, scenario.budget_mcpu, n * (2 + options.attempts))
+        n_ledger = n_ledger or n * (2 + options.attempts)
+        shared = make_shared(scenario.network.capacity_kbps, scenario.budget_mcpu, n_ledger)
         n_active = peak_active(trace.t_s, trace.hold_s)
         self.arena = Arena(
             world,
@@ -234,8 +237,8 @@ def decisions_frame(simulation: Simulation, served: np.ndarray) -> pd.DataFrame:
             "latency_ms": rows["latency"],
             "budget_ms": scenario.latency_ms[requests["service"]],
             "hops": rows["n_links"].astype(np.int16),
-            "links": _list_column(records.links, served, rows["n_links"], network.link_ids),
-            "hosts": _list_column(records.hosts, served, rows["n_hosts"], network.node_ids),
+            "links": list_column(records.links, served, rows["n_links"], network.link_ids),
+            "hosts": list_column(records.hosts, served, rows["n_hosts"], network.node_ids),
             "attempts": rows["attempts"].astype(np.int8),
             "snapshot_version": rows["snapshot_version"],
             "commit_version": rows["commit_version"],
@@ -243,7 +246,7 @@ def decisions_frame(simulation: Simulation, served: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _list_column(table: np.ndarray, served: np.ndarray, lengths: np.ndarray, names: tuple[str, ...]) -> pd.Series:
+def list_column(table: np.ndarray, served: np.ndarray, lengths: np.ndarray, names: tuple[str, ...]) -> pd.Series:
     """Return ragged rows of codes as a pandas column of lists of names, dictionary-encoded."""
     table = table[served]
     flat = table[np.arange(table.shape[1]) < lengths[:, None]]

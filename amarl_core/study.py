@@ -185,6 +185,8 @@ def write_played(folder: Path, day: str, variant: str, played: Played) -> None:
     """Write the records of a served day."""
     write_frame(folder / record_name("decisions", day, variant), played.decisions)
     write_frame(folder / record_name("ledger", day, variant), played.ledger)
+    if played.moves is not None:
+        write_frame(folder / record_name("moves", day, variant), played.moves)
 
 
 def test_step(folder: Path, info: dict, seed: int) -> None:
@@ -228,7 +230,7 @@ def rules_step(folder: Path, info: dict) -> None:
             trace = scenario.test_trace(day)
             played = play_trace(tuned(name), trace, scenario=scenario)
             write_played(place, day, "arrival3", played)
-            report = audit(scenario, played.decisions, played.ledger, trace)
+            report = audit(scenario, played.decisions, played.ledger, trace, moves=played.moves)
             rows.append(dict(method=name, seed=0, day=day, variant="arrival3") | report.as_row())
         log.info("served %d days by %s", len(info["test_days"]), name)
     write_frame(folder / "baselines" / "audits.parquet", pd.DataFrame(rows))

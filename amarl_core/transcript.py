@@ -143,19 +143,19 @@ def read_decisions(frame: pd.DataFrame, scenario: Any) -> Decisions:
     Raises:
         AuditError: A column is missing or holds something else than it should.
     """
-    _check_columns(frame, DECISION_COLUMNS, "decisions")
+    check_columns(frame, DECISION_COLUMNS, "decisions")
     cause, causes = pd.factorize(frame["cause"])
-    number = {name: _numbers(frame, name, np.int64, "decisions") for name in _INTEGERS}
-    number |= {name: _numbers(frame, name, np.float64, "decisions") for name in _FLOATS}
+    number = {name: numbers(frame, name, np.int64, "decisions") for name in _INTEGERS}
+    number |= {name: numbers(frame, name, np.float64, "decisions") for name in _FLOATS}
     return Decisions(
         service=_codes(frame["service"], scenario.service_ids),
         source=_codes(frame["source"], scenario.network.node_ids),
         destination=_codes(frame["destination"], scenario.network.node_ids),
-        accepted=_numbers(frame, "accepted", np.bool_, "decisions"),
+        accepted=numbers(frame, "accepted", np.bool_, "decisions"),
         cause=cause.astype(np.int32),
         causes=np.asarray(causes, dtype=object),
-        links=_lists(frame["links"], scenario.network.link_ids),
-        hosts=_lists(frame["hosts"], scenario.network.node_ids),
+        links=lists(frame["links"], scenario.network.link_ids),
+        hosts=lists(frame["hosts"], scenario.network.node_ids),
         **number,
     )
 
@@ -166,21 +166,21 @@ def read_ledger(frame: pd.DataFrame, decisions: Decisions, scenario: Any) -> Led
     Raises:
         AuditError: A column is missing or holds something else than it should.
     """
-    _check_columns(frame, LEDGER_COLUMNS, "ledger")
-    seq = _numbers(frame, "seq", np.int64, "ledger")
+    check_columns(frame, LEDGER_COLUMNS, "ledger")
+    seq = numbers(frame, "seq", np.int64, "ledger")
     # A ledger in order, as it should be, is not copied.
     order = slice(None) if (np.diff(seq) >= 0).all() else np.argsort(seq, kind="stable")
     kind = _codes(frame["kind"], KINDS)[order]
-    request_id = _numbers(frame, "request_id", np.int64, "ledger")[order]
+    request_id = numbers(frame, "request_id", np.int64, "ledger")[order]
     return Ledger(
         place=np.arange(len(seq))[order],
         seq=seq[order],
         kind=kind,
         request_id=request_id,
         row=decisions.row_of(request_id),
-        t_s=_numbers(frame, "t_s", np.float64, "ledger")[order],
-        snapshot_version=_numbers(frame, "snapshot_version", np.int64, "ledger")[order],
-        store_version=_numbers(frame, "store_version", np.int64, "ledger")[order],
+        t_s=numbers(frame, "t_s", np.float64, "ledger")[order],
+        snapshot_version=numbers(frame, "snapshot_version", np.int64, "ledger")[order],
+        store_version=numbers(frame, "store_version", np.int64, "ledger")[order],
         version=np.cumsum((kind == COMMIT) | (kind == RELEASE), dtype=np.int64),
         resource=_codes(frame["resource"], (*scenario.network.link_ids, *scenario.network.node_ids))[order],
     )
@@ -191,13 +191,15 @@ _FLOATS = ("t_s", "hold_s", "latency_ms", "budget_ms")
 _BY_ROW = (*_INTEGERS, *_FLOATS, "service", "source", "destination", "accepted", "cause")
 
 
-def _check_columns(frame: pd.DataFrame, columns: Sequence[str], record: str) -> None:
+def check_columns(frame: pd.DataFrame, columns: Sequence[str], record: str) -> None:
+    """Refuse a frame that lacks a column."""
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise AuditError(f"{record} has no column {missing}; expected {list(columns)}; record the run again")
 
 
-def _numbers(frame: pd.DataFrame, name: str, kind: type, record: str) -> np.ndarray:
+def numbers(frame: pd.DataFrame, name: str, kind: type, record: str) -> np.ndarray:
+    """Return a column as an array of one kind."""
     try:
         return frame[name].to_numpy(dtype=kind)
     except (TypeError, ValueError) as error:
@@ -216,7 +218,7 @@ def _translate(code: np.ndarray, values: Sequence[str], ids: Sequence[str]) -> n
     return np.array([index.get(value, -1) for value in values] + [-1], dtype=np.int32)[code]
 
 
-def _lists(column: pd.Series, ids: Sequence[str]) -> Lists:
+def lists(column: pd.Series, ids: Sequence[str]) -> Lists:
     """Read a column of lists of identifiers."""
     if isinstance(column.dtype, pd.ArrowDtype):
         array = pa.array(column)
@@ -227,7 +229,7 @@ def _lists(column: pd.Series, ids: Sequence[str]) -> Lists:
         try:
             length = np.fromiter(map(len, column), np.int64, len(column))
         except TypeError as error:
-            raise AuditError(f"decisions column {column.name} must hold lists, empty where no link is used") from error
+            raise AuditError(f"column {column.name} must hold lists, empty where no link is used") from error
         flat = np.fromiter(chain.from_iterable(column), dtype=object, count=int(length.sum()))
         code, values = pd.factorize(flat)
         code = _translate(code, values, ids)

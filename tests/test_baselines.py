@@ -4,7 +4,7 @@ import pytest
 from worlds import PlainState
 
 from amarl_core.audit import audit
-from amarl_core.baselines import RULES, TUNED, baseline, tuned
+from amarl_core.baselines import RULES, SETTINGS, SLOW_RULES, TUNED, baseline, tuned
 from amarl_core.errors import AmarlError
 from amarl_core.evaluation import play_trace
 
@@ -26,7 +26,7 @@ def played(toy, busy_day):
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_passes_the_audit(toy, busy_day, played, name):
-    report = audit(toy, played[name].decisions, played[name].ledger, busy_day)
+    report = audit(toy, played[name].decisions, played[name].ledger, busy_day, moves=played[name].moves)
     assert report.ok, report.summary()
     assert report.requests == len(busy_day)
     assert 0 < report.admissions < report.requests, "a day without rejections proves little"
@@ -95,10 +95,16 @@ def test_a_reservation_does_not_bind_tight_services(toy, busy_day):
     assert all("CU-W" in hosts or "CU-E" in hosts for hosts in ar["hosts"]), "ar has nowhere else to go"
 
 
-def test_rules_are_deterministic(toy, busy_day, played):
-    again = play_trace(baseline("priced"), busy_day, scenario=toy)
-    assert again.decisions.equals(played["priced"].decisions)
-    assert again.ledger.equals(played["priced"].ledger)
+@pytest.mark.parametrize("name", RULES)
+def test_rules_are_deterministic(toy, busy_day, played, name):
+    again = play_trace(baseline(name), busy_day, scenario=toy)
+    assert again.decisions.equals(played[name].decisions)
+    assert again.ledger.equals(played[name].ledger)
+
+
+def test_another_seed_is_another_random_walk(toy, busy_day, played):
+    other = play_trace(baseline("random_feasible", seed=1), busy_day, scenario=toy).decisions
+    assert not other["links"].equals(played["random_feasible"].decisions["links"])
 
 
 def test_the_base_of_the_prices_changes_routes(toy, busy_day, played):
@@ -110,7 +116,38 @@ def test_an_unknown_rule_is_refused_with_the_valid_ones():
     with pytest.raises(AmarlError) as error:
         baseline("shortest")
     assert "'shortest'" in str(error.value)
-    assert all(name in str(error.value) for name in RULES)
+    assert all(name in str(error.value) for name in RULES + SLOW_RULES)
+
+
+def test_a_setting_of_another_rule_is_refused_with_the_valid_ones():
+    with pytest.raises(AmarlError, match="no setting 'mu'.*reserve_above, loose_ms"):
+        baseline("reservation", mu=10.0)
+    with pytest.raises(AmarlError, match="none"):
+        baseline("min_hop", k=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("priced", dict(mu=1.0)),
+        ("reservation", dict(reserve_above=-0.1)),
+        ("k_shortest_first_fit", dict(k=0)),
+        ("k_shortest_least_loaded", dict(k=2.5)),
+        ("random_feasible", dict(seed=-1)),
+        ("reoptimise", dict(moves=True)),
+        ("reoptimise", dict(base="milp_lookahead")),
+        ("milp_lookahead", dict(window_s=0.0)),
+        ("priced", dict(mu="much")),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_with_what_is_expected(name, setting):
+    with pytest.raises(AmarlError, match=f"{next(iter(setting))} of {name} is .*; expected"):
+        baseline(name, **setting)
+
+
+def test_every_rule_has_settings_and_a_place():
+    assert set(SETTINGS) == set(RULES + SLOW_RULES)
+    assert not set(RULES) & set(SLOW_RULES)
 
 
 def test_a_rule_needs_a_world(toy_day):
@@ -119,8 +156,8 @@ def test_a_rule_needs_a_world(toy_day):
 
 
 def test_tuned_settings_are_of_rules_that_exist():
-    assert set(TUNED) <= set(RULES)
-    for name in RULES:
+    assert set(TUNED) <= set(SETTINGS)
+    for name in SETTINGS:
         assert tuned(name).name == name
 
 

@@ -12,7 +12,8 @@ from amarl_core.arrays import make_world as make_arrays
 from amarl_core.audit import audit
 from amarl_core.baselines import baseline
 from amarl_core.config import make_config
-from amarl_core.evaluation import MAX_HOPS, play_trace
+from amarl_core.evaluation import play_trace
+from amarl_core.rule_play import MAX_HOPS
 from amarl_core.search import make_search
 from amarl_core.teams import untrained
 
@@ -109,7 +110,7 @@ def price_of_route(search: Enumeration, row) -> float:
 def compare_with_enumeration(world, trace, name: str) -> dict[str, int]:
     """Serve a trace by a rule and hold every decision to the enumeration; return what was met."""
     by_price = name == "priced"
-    played = play_trace(baseline(name, mu=MU), trace, scenario=world)
+    played = play_trace(baseline(name, **({"mu": MU} if by_price else {})), trace, scenario=world)
     audit(world, played.decisions, played.ledger, trace).raise_if_violated()
     state, met = PlainState(world), {"accepted": 0, "rejected": 0, "link_twice": 0, "detour": 0}
     for row in played.decisions.itertuples():
@@ -213,7 +214,7 @@ def test_a_rule_and_an_agent_have_the_same_walks_to_choose_from():
 
 def test_a_search_that_runs_out_of_labels_says_so_and_writes_nothing_beyond(monkeypatch, toy, toy_day):
     """With eight labels most searches are cut short: those requests are rejected, and the records stay sound."""
-    monkeypatch.setattr("amarl_core.evaluation.make_search", lambda world: make_search(world, n_labels=8))
+    monkeypatch.setattr("amarl_core.rule_play.make_search", lambda world: make_search(world, n_labels=8))
     trace = toy_day.head(300)
     played = play_trace(baseline("shortest_feasible"), trace, scenario=toy)
     assert (played.decisions["cause"] == "hop_limit").any()

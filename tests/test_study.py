@@ -47,6 +47,7 @@ def test_a_study_has_all_its_records(done, toy):
     for rule in RULES:
         for day in DAYS:
             assert (done / "baselines" / rule / record_name("decisions", day)).exists()
+            assert (done / "baselines" / rule / record_name("moves", day)).exists() == (rule == "reoptimise")
     stock = read_json(done / "stock.json")
     assert stock["env_steps"] >= 512 and stock["steps_per_s"] > 0
 

@@ -201,6 +201,51 @@ def random_world(seed: int) -> SimpleNamespace:
     )
 
 
+def all_walks(world, row, kbps: dict | None = None, mcpu: dict | None = None, max_links: int = 24):
+    """Yield (links, hosts, latency) of every walk within a request's bound, by name, in plain Python.
+
+    Args:
+        world: the world.
+        row: the request, with the columns of a decision.
+        kbps, mcpu: what is in use by link and by node; without them the network is idle and has no limits.
+        max_links: longest walk.
+    """
+    network, demand = world.network, int(row.demand_kbps)
+    service = world.service_ids.index(row.service)
+    chain, bound = [int(f) for f in world.chains[service] if f >= 0], float(world.latency_ms[service])
+    out = {v: [] for v in network.node_ids}
+    for e, link in enumerate(network.link_ids):
+        out[network.node_ids[network.source[e]]].append((e, link, network.node_ids[network.target[e]]))
+
+    def fits(used, own, name, need, limit):
+        return used is None or used[name] + own.get(name, 0) + need <= limit
+
+    def extend(node, segment, own, latency, links, hosts):
+        if latency > bound + 1e-12:
+            return
+        if len(hosts) == len(chain) and node == row.destination:
+            yield tuple(links), tuple(hosts), latency
+            return
+        if len(hosts) < len(chain):
+            v, function = network.node_index[node], chain[len(hosts)]
+            rate = int(world.rate_mcpu_per_gbps[v, function])
+            need = -(-demand * rate // 1_000_000)
+            if rate >= 0 and fits(mcpu, own, node, need, int(world.budget_mcpu[v])):
+                rho = mcpu[node] / int(network.compute_mcpu[v]) if mcpu else 0.0
+                spent = latency + float(world.processing_ms[function]) / (1 - rho)
+                yield from extend(node, {node}, own | {node: own.get(node, 0) + need}, spent, links, [*hosts, node])
+        if len(links) == max_links:
+            return
+        for e, link, target in out[node]:
+            is_closed = world.stub[network.target[e]] and target != row.destination
+            if target in segment or is_closed or not fits(kbps, own, link, demand, int(network.capacity_kbps[e])):
+                continue
+            yield from extend(target, segment | {target}, own | {link: own.get(link, 0) + demand},
+                              latency + float(network.delay_ms[e]), [*links, link], hosts)  # fmt: skip
+
+    yield from extend(row.source, {row.source}, {}, 0.0, [], [])
+
+
 class PlainState:
     """Used kbps and millicores, as dictionaries, with departures; the oracle's idea of the network."""
 
