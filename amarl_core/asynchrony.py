@@ -11,8 +11,8 @@ from amarl_core.evaluation import EVAL_ATTEMPTS, EVAL_LAG_S, EVAL_WINDOW, Played
 
 log = logging.getLogger(__name__)
 
-WINDOWS = (0, 1, 2, 3, 4, 6, 8, 12)
-LAGS_S = (0.0, 1.0, 10.0, 60.0, 300.0, 3600.0, np.inf)
+WINDOWS = (0, 1, 2, 3, 6, 12)
+LAGS_S = (0.0, 1.0, 10.0, 60.0, 600.0, np.inf)
 ATTEMPTS = (1, 2, 3, 5)
 
 

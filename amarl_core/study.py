@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from amarl_core import forms
 from amarl_core.agents import train, training_trace
+from amarl_core.asynchrony import sweep
 from amarl_core.audit import audit
 from amarl_core.baselines import RULES, tuned
 from amarl_core.config import METHODS
@@ -25,6 +27,7 @@ from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, record_name,
 from amarl_core.scenario import load_scenario
 from amarl_core.stock import stock_rate
 from amarl_core.teams import load_run
+from amarl_core.verdicts import judge, tally
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class Profile:
     seeds: tuple[int, ...] = (0, 1, 2)
     n_test_days: int = 10  # half of them weekdays
     repeats: int = 7  # paired timings, in turn over the seeds
-    n_timed_days: int = 4  # held-out days back to back in each timing
+    n_timed_days: int = 10  # held-out days back to back in each timing
     stock_steps: int = 20_000
     choices: dict = field(default_factory=dict)  # of TrainConfig
 
@@ -49,7 +52,9 @@ class Profile:
 PROFILES = {
     "full": Profile(),
     "quick": Profile(seeds=(0,), n_test_days=2, n_timed_days=1, choices=dict(days=4)),
-    "smoke": Profile(scenario="toy", seeds=(0,), n_test_days=2, repeats=2, stock_steps=512, choices=dict(days=2)),
+    "smoke": Profile(
+        scenario="toy", seeds=(0,), n_test_days=2, repeats=2, n_timed_days=2, stock_steps=512, choices=dict(days=2)
+    ),
 }
 
 
@@ -72,13 +77,16 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     for seed in plan.seeds:
         for method in METHODS:
             if not RunFolder(folder / method / f"seed={seed}").is_finished:
-                for stale in (folder / f"audits_seed={seed}.parquet", folder / "duel.parquet"):
-                    stale.unlink(missing_ok=True)  # they describe another run
+                for stale in (f"audits_seed={seed}", "duel", "asynchrony"):  # they describe another run
+                    (folder / f"{stale}.parquet").unlink(missing_ok=True)
                 _step("train", folder, f"--method={method}", f"--seed={seed}")
     if not (folder / "duel.parquet").exists():
         _step("duel", folder)
     if not (folder / "stock.json").exists():
         _step("stock", folder)
+    for step in ("forms", "asynchrony"):  # timed as well: nothing runs beside them
+        if not (folder / f"{step}.parquet").exists():
+            _step(step, folder)
     _together(
         [
             ("test", folder, f"--seed={seed}")
@@ -87,11 +95,10 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
         ]
         + [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists())
     )
-    audits = [read_frame(path) for path in sorted(folder.glob("audits_seed=*.parquet"))]
-    write_frame(
-        folder / "audits.parquet",
-        pd.concat([*audits, read_frame(folder / "baselines" / "audits.parquet")], ignore_index=True),
-    )
+    for name in ("audits", "verdicts"):
+        parts = [read_frame(path) for path in sorted(folder.glob(f"{name}_seed=*.parquet"))]
+        rules = read_frame(folder / "baselines" / f"{name}.parquet")
+        write_frame(folder / f"{name}.parquet", pd.concat([*parts, rules], ignore_index=True))
     write_json(folder / "study.json", info | {"seconds": info.get("seconds", 0.0) + time.time() - began})
     return folder
 
@@ -190,8 +197,8 @@ def write_played(folder: Path, day: str, variant: str, played: Played) -> None:
 
 
 def test_step(folder: Path, info: dict, seed: int) -> None:
-    """Serve all held-out days with one seed's runs, and audit them and the training."""
-    scenario, rows = load_scenario(info["scenario"]), []
+    """Serve all held-out days with one seed's runs, audit them and the training, and judge every rejection."""
+    scenario, rows, verdicts = load_scenario(info["scenario"]), [], []
     for method in METHODS:
         run = load_run(folder / method / f"seed={seed}", scenario)
         place = run.folder
@@ -210,6 +217,8 @@ def test_step(folder: Path, info: dict, seed: int) -> None:
                 write_played(place, day, variant, played)
                 report = audit(scenario, played.decisions, played.ledger, trace, order=order)
                 rows.append(dict(method=method, seed=seed, day=day, variant=variant) | report.as_row())
+                judged = judge(scenario, played.decisions, played.ledger, trace)
+                verdicts.append(tally(judged, method=method, seed=seed, day=day, variant=variant))
             log.info(
                 "tested %s seed %d on %s: GoS %.2f %%, %d violations",
                 method,
@@ -218,12 +227,13 @@ def test_step(folder: Path, info: dict, seed: int) -> None:
                 100 * read_frame(place / record_name("decisions", day), ["accepted"])["accepted"].mean(),
                 sum(row["violations"] for row in rows[-len(VARIANTS) :]),
             )
+    write_frame(folder / f"verdicts_seed={seed}.parquet", pd.concat(verdicts, ignore_index=True))
     write_frame(folder / f"audits_seed={seed}.parquet", pd.DataFrame(rows))
 
 
 def rules_step(folder: Path, info: dict) -> None:
-    """Serve all held-out days by every routing rule, and audit them."""
-    scenario, rows = load_scenario(info["scenario"]), []
+    """Serve all held-out days by every routing rule, audit them, and judge every rejection."""
+    scenario, rows, verdicts = load_scenario(info["scenario"]), [], []
     for name in RULES:
         place = folder / "baselines" / name
         for day in info["test_days"]:
@@ -231,8 +241,14 @@ def rules_step(folder: Path, info: dict) -> None:
             played = play_trace(tuned(name), trace, scenario=scenario)
             write_played(place, day, "arrival3", played)
             report = audit(scenario, played.decisions, played.ledger, trace, moves=played.moves)
-            rows.append(dict(method=name, seed=0, day=day, variant="arrival3") | report.as_row())
+            rows.append(
+                dict(method=name, seed=0, day=day, variant="arrival3", test_s=played.clocked.wall_s) | report.as_row()
+            )
+            if played.moves is None:  # a moved flow has no one snapshot to be judged on
+                judged = judge(scenario, played.decisions, played.ledger, trace)
+                verdicts.append(tally(judged, method=name, seed=0, day=day, variant="arrival3"))
         log.info("served %d days by %s", len(info["test_days"]), name)
+    write_frame(folder / "baselines" / "verdicts.parquet", pd.concat(verdicts, ignore_index=True))
     write_frame(folder / "baselines" / "audits.parquet", pd.DataFrame(rows))
 
 
@@ -274,16 +290,43 @@ def duel_step(folder: Path, info: dict) -> None:
     write_frame(folder / "duel.parquet", pd.DataFrame(rows))
 
 
+def forms_step(folder: Path, info: dict) -> None:
+    """Train and test the forms between SARL and AMARL, and the settings that training was not given."""
+    scenario = load_scenario(info["scenario"])
+    days = [scenario.test_trace(day) for day in info["test_days"]]
+    tables = [forms.train_and_test(scenario, form, seed, days, **info["choices"])
+              for seed in info["seeds"] for form in forms.FORMS]  # fmt: skip
+    write_frame(folder / "forms_progress.parquet", pd.concat([table for _, table in tables], ignore_index=True))
+    write_frame(folder / "forms.parquet", pd.concat([table for table, _ in tables], ignore_index=True))
+
+
+def asynchrony_step(folder: Path, info: dict) -> None:
+    """Serve a held-out day by AMARL under many commit orders, bounds and numbers of attempts."""
+    scenario = load_scenario(info["scenario"])
+    runs = [load_run(folder / "amarl" / f"seed={seed}", scenario) for seed in info["seeds"]]
+    write_frame(folder / "asynchrony.parquet", sweep(runs, [scenario.test_trace(info["test_days"][0])]))
+
+
 def stock_step(folder: Path, info: dict) -> None:
     """Measure stock sb3-contrib's rate on the same requests."""
     log.info("stock sb3-contrib MaskablePPO on RoutingEnv, %d steps", info["stock_steps"])
     write_json(folder / "stock.json", stock_rate(load_scenario(info["scenario"]), info["stock_steps"]))
 
 
+WHOLE = {
+    "rules": rules_step,
+    "duel": duel_step,
+    "stock": stock_step,
+    "forms": forms_step,
+    "asynchrony": asynchrony_step,
+}
+"""Steps that are done once for all methods and seeds."""
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run one step of a study that `run_study` has begun."""
     parser = argparse.ArgumentParser(description="One step of a study; `make reproduce` runs them all.")
-    parser.add_argument("step", choices=("train", "test", "rules", "duel", "stock"))
+    parser.add_argument("step", choices=("train", "test", *WHOLE))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--seed", type=int)
@@ -297,7 +340,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         elif options.step == "test":
             test_step(options.folder, info, options.seed)
         else:
-            {"rules": rules_step, "duel": duel_step, "stock": stock_step}[options.step](options.folder, info)
+            WHOLE[options.step](options.folder, info)
     except RunError as error:
         log.error("%s", error)
         return 1

@@ -15,7 +15,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock"},
     {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "stats", "bounds"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
-    {"oracle", "verdicts", "asynchrony"},
+    {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "study", "live", "batch", "verdict_plots"},
 ]  # fmt: skip
