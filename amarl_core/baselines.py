@@ -141,9 +141,13 @@ def baseline(name: str, **settings: Any) -> Baseline:
 
 
 TUNED: dict[str, dict[str, Any]] = {
-    "priced": dict(mu=1000.0),
+    "k_shortest_first_fit": dict(k=256),
+    "k_shortest_least_loaded": dict(k=256),
+    "priced": dict(mu=1e5),
     "reservation": dict(reserve_above=0.1),
-    "priced_reservation": dict(mu=100.0, reserve_above=0.4),
+    "priced_reservation": dict(mu=1e4, reserve_above=0.4),
+    "reoptimise": dict(base="priced_reservation", mu=1e3, reserve_above=0.6, moves=1),
+    "milp_lookahead": dict(base="reservation", reserve_above=0.1, window_s=60.0),
 }
 """Settings with the best mean GoS on the training days of `python -m amarl_core.calibrate`."""
 

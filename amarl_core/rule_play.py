@@ -9,7 +9,7 @@ from amarl_core.baselines import Baseline
 from amarl_core.config import TrainConfig
 from amarl_core.inference import make_nets
 from amarl_core.k_shortest import list_routes
-from amarl_core.reoptimise import N_MOVES, Moves, enlarged, make_moves
+from amarl_core.moves import N_MOVES, Moves, enlarged, make_moves
 from amarl_core.routing import DELAY, STATIC
 from amarl_core.rule_routes import Planner
 from amarl_core.rule_service import NO_MOVES, serve_rule

@@ -155,7 +155,7 @@ def _mixed(x):
 def _walk_at_random(world, work, request, row, planner):
     """Walk hop by hop, each time over one of the allowed next hops, all as likely.
 
-    The draws depend on the seed and the request alone, so that they are the same whatever happened before.
+    The draws depend on the seed and the place in the trace alone: they are the same whatever happened before.
     """
     w = work.walk[0]
     state = _mixed(planner.seed + _GOLDEN * np.uint64(row + 1))

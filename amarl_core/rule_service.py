@@ -6,8 +6,9 @@ from numba import njit
 from amarl_core.arena import BUSY, DONE, NO_LEDGER, NO_ROOM, STOPPED
 from amarl_core.arrival import settle_departures
 from amarl_core.departures import push
+from amarl_core.moves import N_MOVES
 from amarl_core.native import KERNEL
-from amarl_core.reoptimise import N_MOVES, make_room
+from amarl_core.reoptimise import make_room
 from amarl_core.rollout import try_commit, write_route
 from amarl_core.routing import ACCEPTED
 from amarl_core.rule_routes import plan_by_rule

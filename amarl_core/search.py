@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from amarl_core.arrays import World
+from amarl_core.label_heap import heap_pop, heap_push
 from amarl_core.native import INNER, KERNEL
 from amarl_core.prices import cost_to_go, price_of
 from amarl_core.routing import need_mcpu
@@ -134,43 +135,6 @@ def bound_search(world, work, search, request):
 
 
 @njit(**INNER)
-def _heap_push(search, n, key, label):
-    i = n
-    while i > 0:
-        parent = (i - 1) // 2
-        # of equal keys the newest label first: deepest, so ties do not fan out
-        if search.heap_key[parent] < key or (search.heap_key[parent] == key and search.heap_label[parent] > label):
-            break
-        search.heap_key[i], search.heap_label[i] = search.heap_key[parent], search.heap_label[parent]
-        i = parent
-    search.heap_key[i], search.heap_label[i] = key, label
-
-
-@njit(**INNER)
-def _heap_pop(search, n):
-    top = search.heap_label[0]
-    key, label = search.heap_key[n - 1], search.heap_label[n - 1]
-    n -= 1
-    i = 0
-    while 2 * i + 1 < n:
-        child = 2 * i + 1
-        if child + 1 < n and (
-            search.heap_key[child + 1] < search.heap_key[child]
-            or (
-                search.heap_key[child + 1] == search.heap_key[child]
-                and search.heap_label[child + 1] > search.heap_label[child]
-            )
-        ):
-            child += 1
-        if key < search.heap_key[child] or (key == search.heap_key[child] and label > search.heap_label[child]):
-            break
-        search.heap_key[i], search.heap_label[i] = search.heap_key[child], search.heap_label[child]
-        i = child
-    search.heap_key[i], search.heap_label[i] = key, label
-    return top
-
-
-@njit(**INNER)
 def _own_use(world, search, request, label, link, node):
     """Return what the label's route has taken of a link (kbps) or, with link < 0, of a node (mcpu)."""
     taken = 0
@@ -256,7 +220,7 @@ def open_search(world, search, request):
     root = search.labels[0]
     root.cost, root.latency, root.parent, root.move, root.node = 0.0, 0.0, -1, -2, request.source
     root.stage, root.next, root.depth = 0, -1, 0
-    _heap_push(search, 0, search.least_cost[0, request.source], 0)
+    heap_push(search, 0, search.least_cost[0, request.source], 0)
     search.size[N_LABELS], search.size[N_HEAP] = 1, 1
 
 
@@ -277,7 +241,7 @@ def next_route(world, work, search, request, rule, max_hops, prune):
     labels = search.labels
     n_labels, n_heap = search.size[N_LABELS], search.size[N_HEAP]
     while n_heap > 0:
-        at = _heap_pop(search, n_heap)
+        at = heap_pop(search, n_heap)
         n_heap -= 1
         label = labels[at]
         stage, node = label.stage, label.node
@@ -327,7 +291,7 @@ def next_route(world, work, search, request, rule, max_hops, prune):
             child.stage, child.next, child.depth = next_stage, -1, depth
             if prune and _dominated(world, work, search, request, n_labels):
                 continue
-            _heap_push(search, n_heap, cost + search.least_cost[next_stage, target], n_labels)
+            heap_push(search, n_heap, cost + search.least_cost[next_stage, target], n_labels)
             n_labels += 1
             n_heap += 1
     search.size[N_HEAP] = 0

@@ -198,7 +198,7 @@ class Simulation:
         """Return one row per request served so far, as DESIGN of the records in the README says."""
         rows = self.arena.records.rows
         served = np.flatnonzero(rows["attempts"] > 0)
-        if self.order != "free":  # plans made ahead of their turn are not decided yet
+        if self.order in ("arrival", "pipeline"):  # plans made ahead of their turn are not decided yet
             served = served[served < self.arena.gate.state[TURN]]
         return decisions_frame(self, served)
 

@@ -65,6 +65,22 @@ def test_a_flow_is_not_moved_beyond_its_latency_bound():
         assert len(played.moves) == accepted
 
 
+@pytest.mark.parametrize(("bound_ms", "accepted"), [(16.5, False), (16.7, True)])
+def test_the_request_too_must_be_in_time_after_the_moves(bound_ms, accepted):
+    """E runs only at P, where a loose flow is in the way; that can only go to Q, which slows G down to 5.32 ms."""
+    network = make_network(
+        {"S": ("du", 0, False), "A": ("agg", 0, True), "P": ("cu", 100, True), "Q": ("core", 1000, True)},
+        {"S-A": (10**6, 1.0), "A-P": (10**6, 0.1), "A-Q": (10**6, 5.0)},
+    )
+    hosts = {("P", "E"): 1000, ("P", "F"): 1000, ("Q", "F"): 1000, ("Q", "G"): 1}
+    services = {"tight": (("E", "G"), bound_ms), "loose": (("F",), 50.0)}
+    world = make_world(network, {"E": 0.1, "F": 0.1, "G": 5.0}, services, hosts)
+    trace = requests(world, (0.0, "loose", 60_000, 100.0), (10.0, "tight", 50_000, 20.0))
+    played = serve(world, trace)
+    assert list(played.decisions["accepted"]) == [True, accepted] and len(played.moves) == accepted
+    audit(world, played.decisions, played.ledger, trace, moves=played.moves).raise_if_violated()
+
+
 @pytest.mark.parametrize(("moves", "accepted"), [(1, False), (2, True)])
 def test_room_is_made_by_at_most_so_many_moves_or_not_at_all(moves, accepted):
     """Two flows of 40 of 80 mcpu must both go for a third of 70."""
