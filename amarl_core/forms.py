@@ -22,7 +22,9 @@ FORMS: dict[str, dict] = {
 """Each form as what it changes in the configuration of the study."""
 
 
-def train_and_test(scenario, form: str, seed: int, traces: list, **choices: object) -> tuple[pd.DataFrame, pd.DataFrame]:
+def train_and_test(
+    scenario, form: str, seed: int, traces: list, **choices: object
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train one form and serve some days by it, in order of arrival with the attempts of the headline.
 
     Args:
