@@ -263,6 +263,25 @@ def load_audits(study: Study) -> pd.DataFrame:
     return read_frame(study.folder / "audits.parquet")
 
 
+def load_verdicts(study: Study, variant: str = "arrival3") -> pd.DataFrame:
+    """Count rejected requests by verdict: columns method, seed, day, service, verdict, binding, requests."""
+    verdicts = read_frame(study.folder / "verdicts.parquet")
+    kept = (verdicts["variant"] == variant) & verdicts["day"].isin(study.days)
+    is_rule = ~verdicts["method"].isin(METHODS)
+    return verdicts[kept & (is_rule | verdicts["seed"].isin(study.seeds))].drop(columns="variant")
+
+
+def load_sweep(study: Study) -> pd.DataFrame:
+    """Read the sweep over commit orders, bounds and attempts; see `asynchrony.measure` for its columns."""
+    sweep = read_frame(study.folder / "asynchrony.parquet")
+    return sweep[sweep["seed"].isin(study.seeds)]
+
+
+def load_forms(study: Study) -> pd.DataFrame:
+    """Read the forms between SARL and AMARL; see `forms.train_and_test` for its columns."""
+    return read_frame(study.folder / "forms.parquet")
+
+
 def window_gos(progress: pd.DataFrame, points: int = 60, window: float = 0.08) -> pd.DataFrame:
     """Grade of service over training of all agents of a run together, against its wall-clock.
 

@@ -6,6 +6,7 @@ import atexit
 import json
 import shutil
 import tempfile
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from amarl_core import batch
+from amarl_core.asynchrony import settings
+from amarl_core.forms import FORMS
 
 #            service: (share of requests, budget ms, hardness, mean kbps)
 SERVICES = {
@@ -228,6 +231,49 @@ def write_run(folder: Path, method: str, seed: int, n: int) -> None:
             fake_ledger(rng, decisions, conflicts[variant]).to_parquet(folder / f"ledger_{day}{suffix}.parquet")
 
 
+def fake_verdicts(rng: np.random.Generator, seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Invent tallies of verdicts."""
+    methods = [("sarl", seed) for seed in seeds] + [("amarl", seed) for seed in seeds] + [(rule, 0) for rule in RULES]
+    kinds = (("unroutable", "compute"), ("unroutable", "bandwidth"), ("missed", ""), ("lost_race", ""))
+    return pd.DataFrame(
+        {"method": method, "seed": seed, "day": day, "variant": variant, "service": service, "verdict": verdict,
+         "binding": binding, "requests": int(rng.integers(1, 40))}
+        for method, seed in methods
+        for day in DAYS
+        for variant in (VARIANTS if method in ("sarl", "amarl") else ("arrival3",))
+        for service in SERVICES
+        for verdict, binding in kinds
+    )  # fmt: skip
+
+
+def fake_sweep(rng: np.random.Generator, seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Invent a sweep over commit orders, bounds and attempts, GoS falling with the age of snapshots."""
+    rows = []
+    for seed in seeds:
+        for setting in settings():
+            age = min(setting.window if setting.order != "free" else setting.lag_s / 60, 12)
+            loss = 0.3 * age if setting.attempts == 1 else 0.02 * age
+            rows.append(
+                dict(method="amarl", seed=seed, day=DAYS[0], **asdict(setting), gos=97.9 - loss + rng.normal(0, 0.02),
+                     conflict_rate=0.004 * age, replans=0.005 * age, stale_events=1.5 * age, stale_s=0.4 + age,
+                     overbooked=3.0 * age if setting.order == "free" else 0.0, peak=1.0, lock_wait_s=0.02, wall_s=0.5,
+                     violations=0)
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def fake_forms(rng: np.random.Generator, seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Invent the forms between SARL and AMARL."""
+    return pd.DataFrame(
+        {"form": form, "seed": seed, "day": day, "gos": 97.8 + rng.normal(0, 0.1), "train_s": 20.0 + rng.uniform(0, 5),
+         "cpu_s": 30.0, "env_steps": 100_000, "updates": 60, "wait_s": 3.0, "idle_s": 9.0 if "sync" in form else 0.0,
+         "parameters": 34_000, "violations": 0, "overbooked": 4.0, "peak": 1.3}
+        for form in FORMS
+        for seed in seeds
+        for day in DAYS
+    )  # fmt: skip
+
+
 def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 1), n: int = 3_000) -> Path:
     """Write a finished study below `reports` and return its folder, `reports/runs/<name>`."""
     folder = reports / "runs" / name
@@ -284,6 +330,9 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
         for day in DAYS:
             decisions = fake_decisions(np.random.default_rng([len(rule), DAYS.index(day)]), rule, hardness, 0.0, n)
             write_decisions(decisions, folder / "baselines" / rule / f"decisions_{day}.parquet")
+    fake_verdicts(rng, seeds).to_parquet(folder / "verdicts.parquet")
+    fake_sweep(rng, seeds).to_parquet(folder / "asynchrony.parquet")
+    fake_forms(rng, seeds).to_parquet(folder / "forms.parquet")
     pd.DataFrame(duel).to_parquet(folder / "duel.parquet")
     pd.DataFrame(audits).to_parquet(folder / "audits.parquet")
     write_json(folder / "stock.json", {"env_steps": 20_480, "seconds": 27.3, "steps_per_s": 750.2})

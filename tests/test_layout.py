@@ -17,7 +17,8 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
     {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
-     "export", "headline", "study", "live", "batch", "verdict_plots"},
+     "export", "headline", "study", "live", "batch", "verdict_plots",
+     "field_plots", "async_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
