@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from amarl_core.async_plots import forms_of
 from amarl_core.paper import Evidence, gather
-from amarl_core.records import METHODS, Study, conflict_rate, gos, gos_by_day, load_study
+from amarl_core.records import METHODS, Study, conflict_rate, gos, gos_by_day, load_forms, load_study, load_verdicts
 from amarl_core.runs import read_json, write_json
 from amarl_core.scenario import load_scenario
 from amarl_core.stats import bootstrap_ci
+from amarl_core.verdict_plots import verdict_shares
 
 
 def write_headline(study_folder: Path, reports: Path) -> Path:
@@ -34,6 +36,9 @@ def headline(evidence: Evidence) -> dict:
         "stock_steps_per_s": stock["steps_per_s"],
         "stock_env_steps": stock["env_steps"],
         "speedup_over_stock": evidence.speedup_over_stock(),
+        "best_baseline": evidence.rules()[-1],
+        "verdicts": _verdicts(study),
+        "forms": _forms(evidence),
         "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},
         "gos_attempts_1": {method: float(gos_by_day(evidence.arrival1, method).mean()) for method in METHODS},
         "gos_free": {method: float(gos_by_day(evidence.free3, method).mean()) for method in METHODS},
@@ -69,6 +74,18 @@ def _of_method(evidence: Evidence, method: str) -> dict:
         "updates": timing["updates"].tolist(),
         "peak_rss_mb": float(timing["peak_rss_mb"].max()),
     }
+
+
+def _verdicts(study: Study) -> dict:
+    """Return the share of each method's rejections by verdict, in percent."""
+    shares = verdict_shares(load_verdicts(study), "verdict", ["method"]).drop(columns="requests")
+    return {method: row.to_dict() for method, row in shares.iterrows()}
+
+
+def _forms(evidence: Evidence) -> dict:
+    """Return GoS (%) and training seconds of the forms between SARL and AMARL, means and medians."""
+    forms = forms_of(evidence, load_forms(evidence.study)).groupby("form")
+    return {form: {"gos_mean": part["gos"].mean(), "train_s": part["train_s"].median()} for form, part in forms}
 
 
 def _with_interval(matrix: np.ndarray) -> dict:

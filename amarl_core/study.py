@@ -51,7 +51,7 @@ class Profile:
 
 PROFILES = {
     "full": Profile(),
-    "quick": Profile(seeds=(0,), n_test_days=2, n_timed_days=1, choices=dict(days=4)),
+    "quick": Profile(seeds=(0,), n_test_days=2, n_timed_days=2, choices=dict(days=4)),
     "smoke": Profile(
         scenario="toy", seeds=(0,), n_test_days=2, repeats=2, n_timed_days=2, stock_steps=512, choices=dict(days=2)
     ),

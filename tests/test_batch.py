@@ -93,9 +93,14 @@ def test_reproduce_writes_every_page_the_index_and_the_headline():
     names = {path.name for path in shared_pages().iterdir()}
     assert names == {
         "20_train_sarl.html", "20_train_amarl.html", "30_gos_curves.html", "40_failure_causes.html",
-        "90_reproduce_paper.html", "index.html", "headline.json", "runs",
+        "50_baselines_and_verdicts.html", "60_asynchrony.html", "90_reproduce_paper.html", "index.html",
+        "headline.json", "runs",
     }  # fmt: skip
-    assert 90 < read_json(shared_pages() / "headline.json")["amarl"]["gos_mean"] < 100
+    headline = read_json(shared_pages() / "headline.json")
+    assert 90 < headline["amarl"]["gos_mean"] < 100
+    assert headline["baselines"][headline["best_baseline"]] == max(headline["baselines"].values())
+    assert sum(headline["verdicts"]["amarl"].values()) == pytest.approx(100)
+    assert {"sarl", "amarl", "sarl-async", "amarl-sync"} <= set(headline["forms"])
 
 
 def test_figures_for_the_readme_are_small(tmp_path):

@@ -8,7 +8,16 @@ import nbformat
 import pytest
 from fake_study import shared_pages
 
-from amarl_core import batch, failure_plots, paper, records, targets
+from amarl_core import (
+    async_plots,
+    batch,
+    failure_plots,
+    field_plots,
+    paper,
+    records,
+    targets,
+    verdict_plots,
+)
 
 PATHS = sorted(batch.NOTEBOOKS.glob("*.ipynb"))
 NAMES = [path.stem for path in PATHS]
@@ -23,8 +32,9 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_the_four_notebooks_of_the_study_are_there():
-    assert {"20_train", "30_gos_curves", "40_failure_causes", "90_reproduce_paper"} <= set(NAMES)
+def test_the_notebooks_of_the_study_are_there():
+    of_the_study = {"20_train", "30_gos_curves", "40_failure_causes", "50_baselines_and_verdicts", "60_asynchrony"}
+    assert of_the_study | {"90_reproduce_paper"} <= set(NAMES)
 
 
 def test_no_outputs_are_committed(notebook):
@@ -88,6 +98,16 @@ def test_the_gos_page_gives_the_table_of_its_records(smoke_study):
 def test_the_causes_page_gives_the_finding_of_its_records(smoke_study):
     finding = failure_plots.failure_finding(records.load_outcomes(smoke_study))
     assert finding in page("40_failure_causes")
+
+
+def test_the_page_on_rules_gives_the_answers_of_its_records(smoke_study):
+    assert field_plots.field_answer(paper.gather(smoke_study)).text in page("50_baselines_and_verdicts")
+    assert verdict_plots.verdict_answer(records.load_verdicts(smoke_study)).text in page("50_baselines_and_verdicts")
+
+
+def test_the_page_on_asynchrony_gives_the_answer_of_its_records(smoke_study):
+    forms = async_plots.forms_of(paper.gather(smoke_study), records.load_forms(smoke_study))
+    assert async_plots.async_answer(records.load_sweep(smoke_study), forms).text in page("60_asynchrony")
 
 
 @pytest.mark.parametrize(("method", "agents"), [("sarl", "1 agent took"), ("amarl", "3 agents took")])

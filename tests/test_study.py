@@ -11,6 +11,7 @@ from amarl_core.audit import audit
 from amarl_core.baselines import RULES
 from amarl_core.config import METHODS
 from amarl_core.errors import RunError
+from amarl_core.forms import FORMS
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
 from amarl_core.study import PROFILES, VARIANTS, run_study
 from amarl_core.teams import load_run
@@ -83,10 +84,27 @@ def test_both_methods_were_timed_in_pairs(done):
     assert (duel["test_s"] > 0).all()
 
 
+def test_every_rejection_of_the_study_has_a_verdict(done):
+    verdicts = read_frame(done / "verdicts.parquet")
+    judged = verdicts.groupby(["method", "day", "variant"])["requests"].sum()
+    audits = read_frame(done / "audits.parquet").set_index(["method", "day", "variant"])
+    rejected = (audits["requests"] - audits["admissions"]).drop("reoptimise", level="method")
+    for key, number in rejected.drop("train", level="variant").items():
+        assert judged.get(key, 0) == number, key
+
+
+def test_forms_and_sweep_were_audited_without_a_finding(done):
+    forms, sweep = read_frame(done / "forms.parquet"), read_frame(done / "asynchrony.parquet")
+    assert set(forms["form"]) == set(FORMS)
+    assert forms["violations"].sum() == sweep["violations"].sum() == 0
+    assert (forms.loc[forms["form"] == "amarl-sync", "idle_s"] > 0).all()
+
+
 def test_a_second_study_loads_and_repeats_nothing(done, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", no_processes)
     files = {path: path.stat().st_mtime_ns for path in done.rglob("*.parquet")}
-    files.pop(done / "audits.parquet")  # put together again from the parts
+    for name in ("audits", "verdicts"):  # put together again from the parts
+        files.pop(done / f"{name}.parquet")
     assert run_study("smoke", root=done.parent) == done
     assert {path: path.stat().st_mtime_ns for path in files} == files
 

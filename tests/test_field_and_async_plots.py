@@ -1,0 +1,80 @@
+"""Figures and tables of the field of rules and of asynchrony: their findings are those of the records."""
+
+import numpy as np
+import pytest
+from fake_study import shared_study
+
+from amarl_core import async_plots, field_plots
+from amarl_core.paper import gather
+from amarl_core.records import load_forms, load_study, load_sweep, load_verdicts
+
+
+@pytest.fixture(scope="module")
+def study():
+    return load_study(shared_study())
+
+
+@pytest.fixture(scope="module")
+def evidence(study):
+    return gather(study)
+
+
+def test_the_field_stands_in_order_of_gos(evidence):
+    means = [matrix.mean() for matrix in field_plots.field(evidence).values()]
+    assert means == sorted(means)
+    table = field_plots.field_table(evidence).frame
+    assert len(table) == len(means)
+    shown = [float(text.split()[0]) for text in table["GoS, %"]]
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] == pytest.approx(means[-1], abs=0.005)
+
+
+def test_the_field_figure_names_the_best_rule_and_what_is_off_its_scale(evidence):
+    picture = field_plots.field_figure(evidence)
+    best = evidence.rules()[-1].replace("_", " ")
+    assert best in picture.alt
+    assert "fixed shortest" in picture.caption
+    assert "n = 2 seeds, 3 held-out days" in picture.caption
+
+
+def test_the_answer_says_less_when_the_interval_is_below_zero(evidence):
+    best = evidence.rules()[-1]
+    gain = evidence.gain_over_rule(best)
+    text = field_plots.field_answer(evidence).text
+    assert f"{gain.mean():+.2f} points" in text
+    assert ("less than that" in text) == (field_plots.interval(gain)[2] < 0)
+
+
+def test_the_staleness_figure_gives_the_loss_of_the_records(study):
+    sweep = load_sweep(study)
+    part = sweep[(sweep["sweep"] == "pipeline") & (sweep["attempts"] == 1)].groupby("window")["gos"].mean()
+    assert f"cost {part[0] - part[12]:.1f} points" in async_plots.staleness_figure(sweep).alt
+
+
+def test_the_lag_figure_gives_the_artefact_of_the_records(study):
+    sweep = load_sweep(study)
+    exact = sweep.query("sweep == 'pipeline' and attempts == 1 and window == 0")["gos"].mean()
+    free = sweep[(sweep["sweep"] == "lag") & np.isinf(sweep["lag_s"]) & (sweep["attempts"] == 3)]["gos"].mean()
+    assert f"{free - exact:+.1f} points" in async_plots.lag_figure(sweep).alt
+
+
+def test_the_attempts_table_has_a_row_for_each_order_and_number(study):
+    sweep = load_sweep(study)
+    table = async_plots.attempts_table(sweep).frame
+    chosen = sweep[sweep["sweep"] == "attempts"]
+    assert len(table) == len(chosen.groupby(["order", "attempts"]))
+
+
+def test_forms_stand_beside_the_studys_sarl_and_amarl(study, evidence):
+    forms = async_plots.forms_of(evidence, load_forms(study))
+    assert {"sarl", "amarl", "sarl-async", "amarl-serial", "amarl-sync"} <= set(forms["form"])
+    assert (forms.groupby("form").size() == len(study.seeds) * len(study.days)).all()
+    table = async_plots.forms_table(forms).frame.set_index("form")
+    seconds = forms[forms["form"] == "amarl-sync"].groupby("seed")["train_s"].first().median()
+    assert table.loc["six agents in step", "training, s"] == f"{seconds:.1f}"
+    assert "train" in async_plots.forms_figure(forms).alt
+
+
+def test_verdicts_are_those_of_the_variant_asked_for(study):
+    assert set(load_verdicts(study, "free3")["method"]) == {"sarl", "amarl"}
+    assert "reservation" in set(load_verdicts(study)["method"])
