@@ -26,6 +26,8 @@ KERNEL_SOURCES = (
     "arrival.py",
     "search.py",
     "baselines.py",
+    "bound_columns.py",
+    "bound_master.py",
 )
 
 
