@@ -33,6 +33,8 @@ KERNEL_SOURCES = (
     "rule_service.py",
     "window_plans.py",
     "oracle.py",
+    "bound_columns.py",
+    "bound_master.py",
 )
 
 

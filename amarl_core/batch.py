@@ -70,7 +70,7 @@ def study_jobs(study: str, scenario: str, seed: int) -> list[Job]:
         Job("90_reproduce_paper", reading),
         Job("30_gos_curves", reading),
         Job("40_failure_causes", reading),
-        Job("50_baselines_and_verdicts", reading),
+        Job("50_baselines_and_bound", reading),
         Job("60_asynchrony", reading),
         *(Job("20_train", {"method": method, **training}) for method in ("sarl", "amarl")),
     ]

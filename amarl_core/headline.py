@@ -7,7 +7,17 @@ import numpy as np
 
 from amarl_core.async_plots import forms_of
 from amarl_core.paper import Evidence, gather
-from amarl_core.records import METHODS, Study, conflict_rate, gos, gos_by_day, load_forms, load_study, load_verdicts
+from amarl_core.records import (
+    METHODS,
+    Study,
+    conflict_rate,
+    gos,
+    gos_by_day,
+    load_bounds,
+    load_forms,
+    load_study,
+    load_verdicts,
+)
 from amarl_core.runs import read_json, write_json
 from amarl_core.scenario import load_scenario
 from amarl_core.stats import bootstrap_ci
@@ -37,6 +47,7 @@ def headline(evidence: Evidence) -> dict:
         "stock_env_steps": stock["env_steps"],
         "speedup_over_stock": evidence.speedup_over_stock(),
         "best_baseline": evidence.rules()[-1],
+        "bound": load_bounds(study).to_dict("records"),
         "verdicts": _verdicts(study),
         "forms": _forms(evidence),
         "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},

@@ -282,6 +282,13 @@ def load_forms(study: Study) -> pd.DataFrame:
     return read_frame(study.folder / "forms.parquet")
 
 
+def load_bounds(study: Study) -> pd.DataFrame:
+    """Read the upper bounds: columns day, weight, upper, primal, gap, covered ...; see `bound_day.DayBound`."""
+    parts = [read_frame(path) for path in sorted((study.folder / "bounds").glob("*.parquet"))]
+    bounds = pd.concat(parts, ignore_index=True)
+    return bounds[bounds["day"].isin(study.days)]
+
+
 def window_gos(progress: pd.DataFrame, points: int = 60, window: float = 0.08) -> pd.DataFrame:
     """Grade of service over training of all agents of a run together, against its wall-clock.
 

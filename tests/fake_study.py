@@ -274,6 +274,15 @@ def fake_forms(rng: np.random.Generator, seeds: tuple[int, ...]) -> pd.DataFrame
     )  # fmt: skip
 
 
+def fake_bounds(day: str) -> pd.DataFrame:
+    """Invent the bounds of a day."""
+    return pd.DataFrame(
+        {"day": day, "weight": weight, "upper": 0.996, "primal": 0.995, "gap": 0.001, "n_requests": 3000,
+         "covered": 1.0, "block_s": 120.0, "window_s": 7200.0, "seconds": 12.0, "n_windows": 8}
+        for weight in ("requests", "traffic")
+    )  # fmt: skip
+
+
 def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 1), n: int = 3_000) -> Path:
     """Write a finished study below `reports` and return its folder, `reports/runs/<name>`."""
     folder = reports / "runs" / name
@@ -333,6 +342,9 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
     fake_verdicts(rng, seeds).to_parquet(folder / "verdicts.parquet")
     fake_sweep(rng, seeds).to_parquet(folder / "asynchrony.parquet")
     fake_forms(rng, seeds).to_parquet(folder / "forms.parquet")
+    (folder / "bounds").mkdir()
+    for day in (DAYS[0], DAYS[-1]):
+        fake_bounds(day).to_parquet(folder / "bounds" / f"{day}.parquet")
     pd.DataFrame(duel).to_parquet(folder / "duel.parquet")
     pd.DataFrame(audits).to_parquet(folder / "audits.parquet")
     write_json(folder / "stock.json", {"env_steps": 20_480, "seconds": 27.3, "steps_per_s": 750.2})

@@ -6,7 +6,7 @@ from fake_study import shared_study
 
 from amarl_core import async_plots, field_plots
 from amarl_core.paper import gather
-from amarl_core.records import load_forms, load_study, load_sweep, load_verdicts
+from amarl_core.records import load_bounds, load_forms, load_study, load_sweep, load_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_field_figure_names_the_best_rule_and_what_is_off_its_scale(evidence
 def test_the_answer_says_less_when_the_interval_is_below_zero(evidence):
     best = evidence.rules()[-1]
     gain = evidence.gain_over_rule(best)
-    text = field_plots.field_answer(evidence).text
+    text = field_plots.field_answer(evidence, load_bounds(evidence.study)).text
     assert f"{gain.mean():+.2f} points" in text
     assert ("less than that" in text) == (field_plots.interval(gain)[2] < 0)
 
@@ -78,3 +78,14 @@ def test_forms_stand_beside_the_studys_sarl_and_amarl(study, evidence):
 def test_verdicts_are_those_of_the_variant_asked_for(study):
     assert set(load_verdicts(study, "free3")["method"]) == {"sarl", "amarl"}
     assert "reservation" in set(load_verdicts(study)["method"])
+
+
+def test_the_bound_table_measures_the_distance_that_is_closed(study, evidence):
+    bounds = load_bounds(study)
+    table = field_plots.bound_table(evidence, bounds)
+    assert len(table.frame) == len(bounds)
+    assert field_plots.closed_share(evidence, bounds, "shortest_feasible") == 0
+    raised = bounds.assign(upper=bounds["upper"] + 0.01)
+    best = evidence.rules()[-1]
+    closed = [field_plots.closed_share(evidence, b, best) for b in (bounds, raised)]
+    assert closed[0] > closed[1] > 0, "the higher the bound, the smaller the part that is closed"

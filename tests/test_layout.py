@@ -13,11 +13,12 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"native", "arrays", "prices", "store", "routing", "search", "inference", "arena", "departures", "gate", "rollout",
      "arrival", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap", "window_plans"},
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock"},
-    {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "stats", "bounds"},
+    {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "stats",
+     "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
     {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
-     "export", "headline", "study", "live", "batch", "verdict_plots",
+     "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
      "field_plots", "async_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]

@@ -33,7 +33,7 @@ def code_cells(notebook):
 
 
 def test_the_notebooks_of_the_study_are_there():
-    of_the_study = {"20_train", "30_gos_curves", "40_failure_causes", "50_baselines_and_verdicts", "60_asynchrony"}
+    of_the_study = {"20_train", "30_gos_curves", "40_failure_causes", "50_baselines_and_bound", "60_asynchrony"}
     assert of_the_study | {"90_reproduce_paper"} <= set(NAMES)
 
 
@@ -101,8 +101,10 @@ def test_the_causes_page_gives_the_finding_of_its_records(smoke_study):
 
 
 def test_the_page_on_rules_gives_the_answers_of_its_records(smoke_study):
-    assert field_plots.field_answer(paper.gather(smoke_study)).text in page("50_baselines_and_verdicts")
-    assert verdict_plots.verdict_answer(records.load_verdicts(smoke_study)).text in page("50_baselines_and_verdicts")
+    assert field_plots.field_answer(paper.gather(smoke_study), records.load_bounds(smoke_study)).text in page(
+        "50_baselines_and_bound"
+    )
+    assert verdict_plots.verdict_answer(records.load_verdicts(smoke_study)).text in page("50_baselines_and_bound")
 
 
 def test_the_page_on_asynchrony_gives_the_answer_of_its_records(smoke_study):

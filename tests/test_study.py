@@ -13,7 +13,8 @@ from amarl_core.config import METHODS
 from amarl_core.errors import RunError
 from amarl_core.forms import FORMS
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
-from amarl_core.study import PROFILES, VARIANTS, run_study
+from amarl_core.steps import VARIANTS
+from amarl_core.study import PROFILES, run_study
 from amarl_core.teams import load_run
 
 DAYS = ["test-weekday", "test-weekend"]
@@ -98,6 +99,14 @@ def test_forms_and_sweep_were_audited_without_a_finding(done):
     assert set(forms["form"]) == set(FORMS)
     assert forms["violations"].sum() == sweep["violations"].sum() == 0
     assert (forms.loc[forms["form"] == "amarl-sync", "idle_s"] > 0).all()
+
+
+def test_no_method_is_above_the_bound(done):
+    audits = read_frame(done / "audits.parquet").query("variant == 'arrival3'")
+    for day in DAYS:
+        bound = read_frame(done / "bounds" / f"{day}.parquet").set_index("weight").loc["requests", "upper"]
+        reached = audits[audits["day"] == day]
+        assert (reached["admissions"] / reached["requests"] <= bound).all()
 
 
 def test_a_second_study_loads_and_repeats_nothing(done, monkeypatch):

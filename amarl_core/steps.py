@@ -1,0 +1,234 @@
+"""The steps of a study, each in a fresh process: train, serve and audit, time, compare, bound.
+
+    python -m amarl_core.steps <step> <folder of the study> [--method ...] [--seed ...] [--day ...]
+
+`study.run_study` calls them; each reads `study.json` and writes its records below the study's folder.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from amarl_core import forms
+from amarl_core.agents import train, training_trace
+from amarl_core.asynchrony import sweep
+from amarl_core.audit import audit
+from amarl_core.baselines import RULES, tuned
+from amarl_core.bounds import day_bound
+from amarl_core.config import METHODS
+from amarl_core.errors import RunError
+from amarl_core.evaluation import Played, play_trace, time_trace
+from amarl_core.runs import read_frame, read_json, record_name, write_frame, write_json
+from amarl_core.scenario import load_scenario
+from amarl_core.stock import stock_rate
+from amarl_core.teams import load_run
+from amarl_core.verdicts import judge, tally
+
+log = logging.getLogger(__name__)
+
+VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("free", 3)}
+"""Commit order and attempts of each test; the headline is the first."""
+
+
+def bound_file(folder: Path, day: str) -> Path:
+    """Return where the bounds of a day are kept."""
+    return folder / "bounds" / f"{day}.parquet"
+
+
+def train_step(folder: Path, info: dict, method: str, seed: int) -> None:
+    """Train one method with one seed."""
+    scenario = load_scenario(info["scenario"])
+    place = folder / method / f"seed={seed}"
+    log.info("training %s, seed %d", method, seed)
+    run = train(scenario, method, seed, folder=place, **info["choices"])
+    log.info(
+        "%s seed %d: %s in %.1f s, %.0fk steps/s",
+        method,
+        seed,
+        run.status,
+        run.timing["train_s"],
+        run.timing["steps_per_s"] / 1000,
+    )
+    if run.status != "finished":
+        raise RunError(f"{place}: the run was stopped; run the same command again to repeat it")
+
+
+def write_played(folder: Path, day: str, variant: str, played: Played) -> None:
+    """Write the records of a served day."""
+    write_frame(folder / record_name("decisions", day, variant), played.decisions)
+    write_frame(folder / record_name("ledger", day, variant), played.ledger)
+    if played.moves is not None:
+        write_frame(folder / record_name("moves", day, variant), played.moves)
+
+
+def test_step(folder: Path, info: dict, seed: int) -> None:
+    """Serve all held-out days with one seed's runs, audit them and the training, and judge every rejection."""
+    scenario, rows, verdicts = load_scenario(info["scenario"]), [], []
+    for method in METHODS:
+        run = load_run(folder / method / f"seed={seed}", scenario)
+        place = run.folder
+        report = audit(
+            scenario,
+            read_frame(place / "decisions_train.parquet"),
+            read_frame(place / "ledger_train.parquet"),
+            training_trace(scenario, run.config),
+            order="free",
+        )
+        rows.append(dict(method=method, seed=seed, day="train", variant="train") | report.as_row())
+        for day in info["test_days"]:
+            trace = scenario.test_trace(day)
+            for variant, (order, attempts) in VARIANTS.items():
+                played = play_trace(run, trace, order, attempts)
+                write_played(place, day, variant, played)
+                report = audit(scenario, played.decisions, played.ledger, trace, order=order)
+                rows.append(dict(method=method, seed=seed, day=day, variant=variant) | report.as_row())
+                judged = judge(scenario, played.decisions, played.ledger, trace)
+                verdicts.append(tally(judged, method=method, seed=seed, day=day, variant=variant))
+            log.info(
+                "tested %s seed %d on %s: GoS %.2f %%, %d violations",
+                method,
+                seed,
+                day,
+                100 * read_frame(place / record_name("decisions", day), ["accepted"])["accepted"].mean(),
+                sum(row["violations"] for row in rows[-len(VARIANTS) :]),
+            )
+    write_frame(folder / f"verdicts_seed={seed}.parquet", pd.concat(verdicts, ignore_index=True))
+    write_frame(folder / f"audits_seed={seed}.parquet", pd.DataFrame(rows))
+
+
+def rules_step(folder: Path, info: dict) -> None:
+    """Serve all held-out days by every routing rule, audit them, and judge every rejection."""
+    scenario, rows, verdicts = load_scenario(info["scenario"]), [], []
+    for name in RULES:
+        place = folder / "baselines" / name
+        for day in info["test_days"]:
+            trace = scenario.test_trace(day)
+            played = play_trace(tuned(name), trace, scenario=scenario)
+            write_played(place, day, "arrival3", played)
+            report = audit(scenario, played.decisions, played.ledger, trace, moves=played.moves)
+            rows.append(
+                dict(method=name, seed=0, day=day, variant="arrival3", test_s=played.clocked.wall_s) | report.as_row()
+            )
+            if played.moves is None:  # a moved flow has no one snapshot to be judged on
+                judged = judge(scenario, played.decisions, played.ledger, trace)
+                verdicts.append(tally(judged, method=name, seed=0, day=day, variant="arrival3"))
+        log.info("served %d days by %s", len(info["test_days"]), name)
+    write_frame(folder / "baselines" / "verdicts.parquet", pd.concat(verdicts, ignore_index=True))
+    write_frame(folder / "baselines" / "audits.parquet", pd.DataFrame(rows))
+
+
+def bound_step(folder: Path, info: dict, day: str) -> None:
+    """Bound what any policy could accept of one held-out day, by requests and by traffic."""
+    scenario = load_scenario(info["scenario"])
+    rows = []
+    for weight in ("requests", "traffic"):
+        found = day_bound(scenario, scenario.test_trace(day), seconds=info["bound_s"], weight=weight)
+        log.info("no policy accepts more than %.2f %% of the %s on %s", 100 * found.upper, weight, day)
+        rows.append({"day": day} | found.as_row())
+    write_frame(bound_file(folder, day), pd.DataFrame(rows))
+
+
+def duel_step(folder: Path, info: dict) -> None:
+    """Time SARL and AMARL in turn over all held-out days, back to back; the seeds take turns."""
+    scenario = load_scenario(info["scenario"])
+    runs = {
+        (method, seed): load_run(folder / method / f"seed={seed}", scenario)
+        for method in METHODS
+        for seed in info["seeds"]
+    }
+    traces = [scenario.test_trace(day) for day in info["test_days"][: info["n_timed_days"]]]
+    for run in runs.values():
+        for order in ("arrival", "free"):
+            time_trace(run, traces[0].head(2000), order, 3)  # compiles and warms up
+    rows = []
+    for order in ("arrival", "free"):
+        for repeat in range(info["repeats"]):
+            seed = info["seeds"][repeat % len(info["seeds"])]
+            for method in METHODS if repeat % 2 == 0 else METHODS[::-1]:
+                clocked = [time_trace(runs[method, seed], trace, order, 3) for trace in traces]
+                rows.append(
+                    {
+                        "repeat": repeat,
+                        "method": method,
+                        "seed": seed,
+                        "order": order,
+                        "test_s": sum(c.wall_s for c in clocked),
+                        "cpu_s": sum(c.cpu_s for c in clocked),
+                    }
+                )
+            log.info(
+                "timed %s order, seed %d, repeat %d: %s",
+                order,
+                seed,
+                repeat + 1,
+                ", ".join(f"{row['method']} {row['test_s']:.2f} s" for row in rows[-2:]),
+            )
+    write_frame(folder / "duel.parquet", pd.DataFrame(rows))
+
+
+def forms_step(folder: Path, info: dict) -> None:
+    """Train and test the forms between SARL and AMARL, and the settings that training was not given."""
+    scenario = load_scenario(info["scenario"])
+    days = [scenario.test_trace(day) for day in info["test_days"]]
+    tables = [forms.train_and_test(scenario, form, seed, days, **info["choices"])
+              for seed in info["seeds"] for form in forms.FORMS]  # fmt: skip
+    write_frame(folder / "forms_progress.parquet", pd.concat([table for _, table in tables], ignore_index=True))
+    write_frame(folder / "forms.parquet", pd.concat([table for table, _ in tables], ignore_index=True))
+
+
+def asynchrony_step(folder: Path, info: dict) -> None:
+    """Serve a held-out day by AMARL under many commit orders, bounds and numbers of attempts."""
+    scenario = load_scenario(info["scenario"])
+    runs = [load_run(folder / "amarl" / f"seed={seed}", scenario) for seed in info["seeds"]]
+    write_frame(folder / "asynchrony.parquet", sweep(runs, [scenario.test_trace(info["test_days"][0])]))
+
+
+def stock_step(folder: Path, info: dict) -> None:
+    """Measure stock sb3-contrib's rate on the same requests."""
+    log.info("stock sb3-contrib MaskablePPO on RoutingEnv, %d steps", info["stock_steps"])
+    write_json(folder / "stock.json", stock_rate(load_scenario(info["scenario"]), info["stock_steps"]))
+
+
+WHOLE = {
+    "rules": rules_step,
+    "duel": duel_step,
+    "stock": stock_step,
+    "forms": forms_step,
+    "asynchrony": asynchrony_step,
+}
+"""Steps that are done once for all methods and seeds."""
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Run one step of a study that `study.run_study` has begun."""
+    parser = argparse.ArgumentParser(description="One step of a study; `make reproduce` runs them all.")
+    parser.add_argument("step", choices=("train", "test", "bound", *WHOLE))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--day")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("amarl_core.audit").setLevel(logging.WARNING)
+    info = read_json(options.folder / "study.json")
+    try:
+        if options.step == "train":
+            train_step(options.folder, info, options.method, options.seed)
+        elif options.step == "test":
+            test_step(options.folder, info, options.seed)
+        elif options.step == "bound":
+            bound_step(options.folder, info, options.day)
+        else:
+            WHOLE[options.step](options.folder, info)
+    except RunError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
