@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 WINDOWS = (0, 1, 2, 3, 6, 12)
 LAGS_S = (0.0, 1.0, 10.0, 60.0, 600.0, np.inf)
 ATTEMPTS = (1, 2, 3, 5)
+SHORT = dict(windows=(0, 3, 12), lags_s=(0.0, 60.0, np.inf), attempts=(1, 3))
+"""A sweep of half as many settings, for a quick study."""
 
 
 @dataclass(frozen=True)

@@ -98,9 +98,8 @@ def field_table(evidence: Evidence) -> Table:
     if hardest != HARDEST:
         columns[4] = f"{hardest}, %"
     caption = (
-        f"{evidence.study.describe()}; 95 % bootstrap intervals; the distance is paired by day. Rules tuned on "
-        f"training days "
-        "(data/README.md has the settings); k shortest and reoptimise plan on the same state as the others."
+        f"{evidence.study.describe()}; 95 % bootstrap intervals; the distance is paired by day. Rules are "
+        "tuned on training days (data/README.md has the settings) and serve on one thread, the learners on all of theirs."
     )
     ours = tuple(i for i, row in enumerate(rows) if row[0] in METHOD_NAMES.values())
     return Table(pd.DataFrame(rows, columns=columns), caption, text_columns=("kind",), ours=ours)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from amarl_core import forms
 from amarl_core.agents import train, training_trace
-from amarl_core.asynchrony import sweep
+from amarl_core.asynchrony import SHORT, settings, sweep
 from amarl_core.audit import audit
 from amarl_core.baselines import RULES, tuned
 from amarl_core.bounds import day_bound
@@ -184,7 +184,8 @@ def asynchrony_step(folder: Path, info: dict) -> None:
     """Serve a held-out day by AMARL under many commit orders, bounds and numbers of attempts."""
     scenario = load_scenario(info["scenario"])
     runs = [load_run(folder / "amarl" / f"seed={seed}", scenario) for seed in info["seeds"]]
-    write_frame(folder / "asynchrony.parquet", sweep(runs, [scenario.test_trace(info["test_days"][0])]))
+    chosen = settings() if info["profile"] == "full" else settings(**SHORT)
+    write_frame(folder / "asynchrony.parquet", sweep(runs, [scenario.test_trace(info["test_days"][0])], chosen))
 
 
 def stock_step(folder: Path, info: dict) -> None:
