@@ -99,7 +99,7 @@ def field_table(evidence: Evidence) -> Table:
         columns[4] = f"{hardest}, %"
     caption = (
         f"{evidence.study.describe()}; 95 % bootstrap intervals; the distance is paired by day. Rules are "
-        "tuned on training days (data/README.md has the settings) and serve on one thread, the learners on all of theirs."
+        "tuned on training days (data/README.md has the settings) and serve on one thread, the learners on all theirs."
     )
     ours = tuple(i for i, row in enumerate(rows) if row[0] in METHOD_NAMES.values())
     return Table(pd.DataFrame(rows, columns=columns), caption, text_columns=("kind",), ours=ours)
