@@ -7,6 +7,7 @@ import pandas as pd
 
 from amarl_core.look import Answer, Picture, Table, drawing, finish, legend_below, new_figure
 from amarl_core.plots import interval
+from amarl_core.records import METHODS, gos_by_day
 
 ONE, THREE = "#d55e00", "#0b5c8a"  # one attempt, three attempts
 FORM_NAMES = {
@@ -16,7 +17,6 @@ FORM_NAMES = {
     "amarl-serial": "six policies, one thread",
     "amarl-sync": "six agents in step",
     "sarl-wide": "SARL, as many parameters as AMARL",
-    "amarl-lag-60": "AMARL, lag 60 s",
     "amarl-lag-inf": "AMARL, no lag bound",
 }
 
@@ -122,18 +122,15 @@ def attempts_table(sweep: pd.DataFrame) -> Table:
 
 def forms_of(evidence, forms: pd.DataFrame) -> pd.DataFrame:
     """Return the study's SARL and AMARL and the other forms in one frame: form, seed, day, gos, train_s, env_steps."""
-    from amarl_core.records import METHODS, gos_by_day
-
+    kept = forms[forms["seed"].isin(evidence.study.seeds) & forms["day"].isin(evidence.study.days)]
     rows = []
     for method in METHODS:
         matrix = gos_by_day(evidence.arrival3, method)
         timing = evidence.timing[evidence.timing["method"] == method].set_index("seed")
-        for i, seed in enumerate(evidence.study.seeds):
-            about = dict(
-                form=method, seed=seed, train_s=timing.loc[seed, "train_s"], env_steps=timing.loc[seed, "env_steps"]
-            )
-            rows += [about | {"day": day, "gos": matrix[i, j]} for j, day in enumerate(evidence.study.days)]
-    kept = forms[forms["seed"].isin(evidence.study.seeds) & forms["day"].isin(evidence.study.days)]
+        for seed in sorted(set(kept["seed"])):
+            about = {"form": method, "seed": seed} | timing.loc[seed, ["train_s", "env_steps"]].to_dict()
+            gos = dict(zip(evidence.study.days, matrix[evidence.study.seeds.index(seed)], strict=True))
+            rows += [about | {"day": day, "gos": gos[day]} for day in sorted(set(kept["day"]))]
     return pd.concat([pd.DataFrame(rows), kept], ignore_index=True)
 
 

@@ -34,6 +34,11 @@ VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("f
 """Commit order and attempts of each test; the headline is the first."""
 
 
+def two_days(info: dict) -> list[str]:
+    """Return the first weekday and the first weekend day of a study."""
+    return list({("weekend" in day): day for day in reversed(info["test_days"])}.values())
+
+
 def bound_file(folder: Path, day: str) -> Path:
     """Return where the bounds of a day are kept."""
     return folder / "bounds" / f"{day}.parquet"
@@ -173,9 +178,9 @@ def duel_step(folder: Path, info: dict) -> None:
 def forms_step(folder: Path, info: dict) -> None:
     """Train and test the forms between SARL and AMARL, and the settings that training was not given."""
     scenario = load_scenario(info["scenario"])
-    days = [scenario.test_trace(day) for day in info["test_days"]]
+    days = [scenario.test_trace(day) for day in two_days(info)]
     tables = [forms.train_and_test(scenario, form, seed, days, **info["choices"])
-              for seed in info["seeds"] for form in forms.FORMS]  # fmt: skip
+              for seed in info["seeds"][: info["n_compared_seeds"]] for form in forms.FORMS]  # fmt: skip
     write_frame(folder / "forms_progress.parquet", pd.concat([table for _, table in tables], ignore_index=True))
     write_frame(folder / "forms.parquet", pd.concat([table for table, _ in tables], ignore_index=True))
 
@@ -183,7 +188,7 @@ def forms_step(folder: Path, info: dict) -> None:
 def asynchrony_step(folder: Path, info: dict) -> None:
     """Serve a held-out day by AMARL under many commit orders, bounds and numbers of attempts."""
     scenario = load_scenario(info["scenario"])
-    runs = [load_run(folder / "amarl" / f"seed={seed}", scenario) for seed in info["seeds"]]
+    runs = [load_run(folder / "amarl" / f"seed={seed}", scenario) for seed in info["seeds"][: info["n_compared_seeds"]]]
     chosen = settings() if info["profile"] == "full" else settings(**SHORT)
     write_frame(folder / "asynchrony.parquet", sweep(runs, [scenario.test_trace(info["test_days"][0])], chosen))
 

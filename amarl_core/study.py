@@ -17,7 +17,7 @@ from amarl_core.config import METHODS
 from amarl_core.errors import RunError
 from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, write_frame, write_json
 from amarl_core.scenario import load_scenario
-from amarl_core.steps import bound_file
+from amarl_core.steps import bound_file, two_days
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Profile:
     n_test_days: int = 10  # half of them weekdays
     repeats: int = 7  # paired timings, in turn over the seeds
     n_timed_days: int = 10  # held-out days back to back in each timing
+    n_compared_seeds: int = 1  # of the forms between SARL and AMARL and of the sweep over commit orders
     stock_steps: int = 20_000
     bound_s: float = 150.0  # of solving for each bound: a weekday and a weekend day, by requests and by traffic
     choices: dict = field(default_factory=dict)  # of TrainConfig
@@ -90,7 +91,7 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
             if not (folder / f"audits_seed={seed}.parquet").exists()
         ]
         + [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists())
-        + [("bound", folder, f"--day={day}") for day in _bound_days(info) if not bound_file(folder, day).exists()]
+        + [("bound", folder, f"--day={day}") for day in two_days(info) if not bound_file(folder, day).exists()]
     )
     for name in ("audits", "verdicts"):
         parts = [read_frame(path) for path in sorted(folder.glob(f"{name}_seed=*.parquet"))]
@@ -98,12 +99,6 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
         write_frame(folder / f"{name}.parquet", pd.concat([*parts, rules], ignore_index=True))
     write_json(folder / "study.json", info | {"seconds": info.get("seconds", 0.0) + time.time() - began})
     return folder
-
-
-def _bound_days(info: dict) -> list[str]:
-    """The first weekday and the first weekend day of the study."""
-    first = {("weekend" in day): day for day in reversed(info["test_days"])}
-    return list(first.values())
 
 
 def _begin(folder: Path, profile: str, plan: Profile) -> dict:
@@ -122,6 +117,7 @@ def _begin(folder: Path, profile: str, plan: Profile) -> dict:
         "digest": scenario.digest,
         "repeats": plan.repeats,
         "n_timed_days": plan.n_timed_days,
+        "n_compared_seeds": plan.n_compared_seeds,
         "stock_steps": plan.stock_steps,
         "bound_s": plan.bound_s,
         "choices": plan.choices,
