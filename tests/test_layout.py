@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
 LAYERS = [  # a module imports from its own layer and from those above it in this list
     {"errors", "runs"},
     {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze"},
-    {"native", "arrays", "prices", "store", "routing", "search", "inference", "arena", "departures", "gate", "rollout",
-     "arrival"},
+    {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
+     "rollout", "arrival"},
     {"config", "policy", "env", "agents", "simulation", "progress", "stock"},
-    {"baselines", "evaluation", "calibrate", "tune", "stats", "bounds"},
+    {"baselines", "evaluation", "calibrate", "tune", "ablate_masks", "stats", "bounds"},
     {"transcript", "rules", "replay", "walks", "ledger_rows", "lock_order", "audit"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "study", "live", "batch"},
