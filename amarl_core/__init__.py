@@ -17,6 +17,7 @@ KERNEL_SOURCES = (
     "store.py",
     "arrays.py",
     "prices.py",
+    "reach.py",
     "routing.py",
     "inference.py",
     "arena.py",

@@ -40,6 +40,8 @@ WALK = np.dtype(
         ("priced", "i8"),
         ("forced", "i8"),
         ("open", "i8"),
+        ("reach_links", "i8"),
+        ("reach_stage", "i8"),
     ]
 )
 
@@ -85,6 +87,13 @@ class Work(NamedTuple):
     queue: np.ndarray  # int64[N]
     queued: np.ndarray  # bool[N]
     zeros: np.ndarray  # float64[N]
+    nowhere: np.ndarray  # bool[N], all False
+    reach: np.ndarray  # float64[K + 1, N], least latency still to go on the snapshot, ms
+    reach_end: np.ndarray  # float64[K + 1, N], the same if the stage runs on arrival, infinite where it cannot
+    reach_fixed: np.ndarray  # bool[K + 1, N], whether it must run, or the node may not be entered at all
+    reach_away: np.ndarray  # float64[K + 1, N], the same from a node that is full and left for good, negative: unknown
+    reach_spare: np.ndarray  # float64[N]
+    reach_link: np.ndarray  # float64[E], delay, infinite without room, ms
     resources: np.ndarray  # int64[H + K], delta of a route
     amounts: np.ndarray  # int64[H + K]
 
@@ -194,6 +203,13 @@ def make_work(world: World, n_slots: int, max_hops: int) -> Work:
         np.zeros(n, np.int64),
         np.zeros(n, np.bool_),
         np.zeros(n),
+        np.zeros(n, np.bool_),
+        np.zeros((k + 1, n)),
+        np.zeros((k + 1, n)),
+        np.zeros((k + 1, n), np.bool_),
+        np.zeros((k + 1, n)),
+        np.zeros(n),
+        np.zeros(e),
         np.zeros(max_hops + k, np.int64),
         np.zeros(max_hops + k, np.int64),
     )

@@ -17,6 +17,12 @@ def price_of(table, used, share):
     return table[min(last, int(used * share * last))]
 
 
+@njit(**KERNEL)
+def need_mcpu(demand_kbps, rate):
+    """Return a stage's compute, ceil(demand x rate / 10^6), in integers."""
+    return (demand_kbps * rate + 999_999) // 1_000_000
+
+
 @njit(**INNER)
 def _price_link(world, work, e, demand):
     """Price one link for a demand; infinite where it has no room."""
@@ -28,7 +34,7 @@ def _price_link(world, work, e, demand):
 
 
 @njit(**INNER)
-def _node_of_search(world, request, i):
+def node_of_search(world, request, i):
     """Return the i-th node that a route may touch: transit nodes, then source and destination."""
     if i < world.transit.shape[0]:
         return world.transit[i]
@@ -53,11 +59,11 @@ def price_to_go(world, work, request, first_stage):
     for stage in range(first_stage, world.chain_length[request.service]):
         function = world.chains[request.service, stage]
         for i in range(world.transit.shape[0] + 2):
-            node = _node_of_search(world, request, i)
+            node = node_of_search(world, request, i)
             work.stage_cost[stage, node] = np.inf
             rate = world.rate[node, function]
             if rate >= 0:
-                need = (demand * rate + 999_999) // 1_000_000
+                need = need_mcpu(demand, rate)
                 used = work.snapshot[n_edges + node]
                 if used + need <= world.nodes[node].budget:
                     share = world.nodes[node].share
@@ -79,39 +85,58 @@ def cost_to_go(world, work, request, first_stage, link_cost, stage_cost, cost):
         stage_cost: float64[K, N], infinite where a stage may not run.
         cost: float64[K + 1, N], the result.
     """
-    service, source, destination = request.service, request.source, request.destination
-    length = world.chain_length[service]
-    bound = world.bound_ms[service]
+    length = world.chain_length[request.service]
     for stage in range(length, first_stage - 1, -1):
         layer = cost[stage]
-        # a route through its destination, a stub, is not in so_far: without a bound from there, nothing is pruned
-        so_far = world.so_far[service, stage, source] if not world.nodes[destination].stub else work.zeros
-        to_go = world.to_go[service, stage, destination]
-        n_queued = 0
         for i in range(world.transit.shape[0] + 2):
-            node = _node_of_search(world, request, i)
-            if i >= world.transit.shape[0] and not world.nodes[node].stub:
-                continue  # a transit node, seen already
-            layer[node] = np.inf
-            work.queued[node] = False
+            node = node_of_search(world, request, i)
             if stage == length:
-                layer[node] = 0.0 if node == destination else np.inf
-            elif so_far[node] + to_go[node] <= bound:
+                layer[node] = 0.0 if node == request.destination else np.inf
+            else:
                 layer[node] = cost[stage + 1, node] + stage_cost[stage, node]
-            if layer[node] < np.inf and not work.queued[node] and (node == destination or not world.nodes[node].stub):
-                work.queue[n_queued] = node
-                work.queued[node] = True
-                n_queued += 1
-        _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued, destination)
-        if world.nodes[source].stub:  # its links lead out only: settled last
-            for i in range(world.out_start[source], world.out_start[source + 1]):
-                e = world.out_links[i]
-                target = world.links[e].target
-                layer[source] = min(layer[source], link_cost[e] + layer[target])
+        settle_layer(world, work, request, stage, link_cost, layer, work.nowhere)
 
 
 @njit(**INNER)
-def _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued, destination):
+def settle_layer(world, work, request, stage, link_cost, layer, fixed):
+    """Lower one stage's costs along links until none improves, from the costs of ending the stage at each node.
+
+    Args:
+        world, work, request: as in `routing`; of `work` only the queue is used.
+        stage: whose layer it is.
+        link_cost: float64[E], infinite where a link may not be used.
+        layer: float64[N], of the nodes of the search (`node_of_search`): at first the cost of going on with the next
+            stage here (infinite where the stage cannot run), then the least cost still to go.
+        fixed: bool[N], nodes that keep their first cost.
+    """
+    service, source, destination = request.service, request.source, request.destination
+    bound = world.bound_ms[service]
+    # a route through its destination, a stub, is not in so_far: without a bound from there, nothing is pruned
+    so_far = world.so_far[service, stage, source] if not world.nodes[destination].stub else work.zeros
+    to_go = world.to_go[service, stage, destination]
+    is_last = stage == world.chain_length[service]
+    n_queued = 0
+    for i in range(world.transit.shape[0] + 2):
+        node = node_of_search(world, request, i)
+        if i >= world.transit.shape[0] and not world.nodes[node].stub:
+            continue  # a transit node, seen already
+        work.queued[node] = False
+        if not is_last and so_far[node] + to_go[node] > bound:
+            layer[node] = np.inf
+        if layer[node] < np.inf and (node == destination or not world.nodes[node].stub):
+            work.queue[n_queued] = node
+            work.queued[node] = True
+            n_queued += 1
+    _relax(world, work, link_cost, layer, fixed, so_far, to_go, bound, n_queued, destination)
+    if world.nodes[source].stub and not fixed[source]:  # its links lead out only: settled last
+        for i in range(world.out_start[source], world.out_start[source + 1]):
+            e = world.out_links[i]
+            target = world.links[e].target
+            layer[source] = min(layer[source], link_cost[e] + layer[target])
+
+
+@njit(**INNER)
+def _relax(world, work, link_cost, layer, fixed, so_far, to_go, bound, n_queued, destination):
     """Lower one layer's costs along links until none improves (label-correcting, first in first out)."""
     n_nodes = work.queue.shape[0]
     head = 0
@@ -133,7 +158,11 @@ def _relax(world, work, link_cost, layer, so_far, to_go, bound, n_queued, destin
                     continue
             source = world.links[e].source
             through = layer[node] + link_cost[e]
-            if through < layer[source] and so_far[source] + world.links[e].delay + to_go[node] <= bound:
+            if (
+                through < layer[source]
+                and not fixed[source]
+                and so_far[source] + world.links[e].delay + to_go[node] <= bound
+            ):
                 layer[source] = through
                 if not work.queued[source]:
                     tail = head + n_queued

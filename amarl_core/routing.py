@@ -10,7 +10,8 @@ from numba import njit
 
 from amarl_core.arrays import GLOBAL_FEATURES, SLOT_FEATURES
 from amarl_core.native import INNER, KERNEL
-from amarl_core.prices import price_of, price_to_go
+from amarl_core.prices import need_mcpu, price_of, price_to_go
+from amarl_core.reach import completes_without, look_ahead
 
 CAUSES = (
     "accepted",
@@ -27,18 +28,14 @@ CAUSES = (
     len(CAUSES)
 )
 FREE_SLOT = ACCEPTED
-"""Why a neighbour is not allowed shares the causes' codes; an allowed one has code 0."""
+UNREACHABLE = len(CAUSES)
+"""Why a neighbour is not allowed shares the causes' codes; an allowed one has code 0. One from which the request cannot
+be completed has a code of its own: what blocks it is found out once the walk is at a dead end."""
 
-MASKS = ("immediate", "delay")
-IMMEDIATE, DELAY = range(2)
+MASKS = ("immediate", "delay", "reachable")
+IMMEDIATE, DELAY, REACHABLE = range(3)
 SLOT_ORDERS = ("static", "priced")
 STATIC, PRICED = range(2)
-
-
-@njit(**KERNEL)
-def need_mcpu(demand_kbps, rate):
-    """Return a stage's compute, ceil(demand x rate / 10^6), in integers."""
-    return (demand_kbps * rate + 999_999) // 1_000_000
 
 
 @njit(**KERNEL)
@@ -58,6 +55,7 @@ def begin(world, work, request, version):
     w.n_links = 0
     w.n_hosts = 0
     w.priced = 0
+    w.reach_links = -1
     w.stamp += 1
     work.visited[w.node] = w.stamp
     _process(world, work, request)
@@ -114,11 +112,22 @@ def _why_not(world, work, request, rules, link, to_go):
     if work.snapshot[link] + work.own[link] + request.demand > world.links[link].capacity:
         return NO_BANDWIDTH
     latency = w.latency + world.links[link].delay
-    if rules.mask == DELAY:
-        latency += to_go
-    if latency > world.bound_ms[request.service]:
+    bound = world.bound_ms[request.service]
+    if latency + (to_go if rules.mask != IMMEDIATE else 0.0) > bound:
         return NO_LATENCY
+    if rules.mask == REACHABLE and latency + work.reach[w.stage, target] > bound:
+        return UNREACHABLE
     return FREE_SLOT
+
+
+@njit(**INNER)
+def _what_blocks(world, work, request):
+    """Return why a walk cannot be completed: the limit without which it could be, links before pools."""
+    if completes_without(world, work, request, False, True):
+        return NO_BANDWIDTH
+    if completes_without(world, work, request, False, False):
+        return NO_COMPUTE
+    return NO_LATENCY
 
 
 @njit(**INNER)
@@ -149,6 +158,8 @@ def look(world, work, request, rules):
     n_kept = work.mask.shape[0]
     to_go = world.to_go[request.service, w.stage, request.destination]
     done = w.stage == world.chain_length[request.service]
+    if rules.mask == REACHABLE:
+        look_ahead(world, work, request)
     n = 0
     for i in range(world.out_start[w.node], world.out_start[w.node + 1]):
         link = world.out_links[i]
@@ -173,6 +184,8 @@ def look(world, work, request, rules):
             w.cause = work.slot_cause[i]
     if w.cause < 0:
         w.cause = LOOP
+    if w.cause == UNREACHABLE and w.n_valid == 0:
+        w.cause = _what_blocks(world, work, request)
     for i in range(n_kept, n):
         if work.slot_cause[i] == FREE_SLOT and w.n_valid == 0:
             w.cause = NO_SLOT

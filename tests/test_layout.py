@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
 LAYERS = [  # a module imports from its own layer and from those above it in this list
     {"errors", "runs"},
     {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze"},
-    {"native", "arrays", "prices", "store", "routing", "search", "inference", "arena", "departures", "gate", "rollout",
-     "arrival", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap", "window_plans"},
+    {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
+     "rollout", "arrival", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap", "window_plans"},
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock"},
-    {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "stats",
+    {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "ablate_masks", "stats",
      "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
     {"oracle", "verdicts", "asynchrony", "forms"},
