@@ -43,7 +43,7 @@ def staleness_figure(sweep: pd.DataFrame) -> Picture:
                           label=f"{label}, {attempts} attempt{'s' if attempts > 1 else ''}")  # fmt: skip
         axes.set(xlabel="age of snapshots (requests)")
     left.set(ylabel="grade of service (%)")
-    right.set(ylabel="aborted commits (% of requests)")
+    right.set(ylabel="aborts (% of requests)")
     legend_below(figure, left, 2)
     line = _means(sweep, "pipeline", "window", "gos", 1)
     again = _means(sweep, "pipeline", "window", "gos", 3)
@@ -92,7 +92,7 @@ def lag_figure(sweep: pd.DataFrame) -> Picture:
 
 def attempts_table(sweep: pd.DataFrame) -> Table:
     """GoS, aborts, re-plans, staleness and time by commit order and number of attempts."""
-    columns = ["gos", "conflict_rate", "replans", "stale_events", "stale_s", "overbooked", "lock_wait_s", "wall_s"]
+    columns = ["gos", "conflict_rate", "replans", "stale_s", "overbooked", "lock_wait_s", "wall_s"]
     table = sweep[sweep["sweep"] == "attempts"].groupby(["order", "attempts"])[columns].mean()
     rows = [
         [
@@ -101,7 +101,6 @@ def attempts_table(sweep: pd.DataFrame) -> Table:
             f"{r.gos:.2f}",
             f"{100 * r.conflict_rate:.2f}",
             f"{100 * r.replans:.2f}",
-            f"{r.stale_events:.2f}",
             f"{r.stale_s:.2f}",
             f"{r.overbooked:.2f}",
             f"{1000 * r.lock_wait_s:.0f}",
@@ -109,13 +108,11 @@ def attempts_table(sweep: pd.DataFrame) -> Table:
         ]
         for (order, attempts), r in table.iterrows()
     ]
-    names = ["order", "attempts", "GoS, %", "aborts, %", "re-plans, %", "behind, events", "behind, s", "overbooked, %",
-             "lock wait, ms", "wall-clock, s"]  # fmt: skip
+    names = ["order", "attempts", "GoS, %", "aborts, %", "plans anew, %", "behind, s", "overbooked, %",
+             "lock wait, ms", "wall, s"]  # fmt: skip
     caption = (
-        f"{_seeds(sweep)}. Aborts and re-plans per 100 requests; behind: commits and releases between a snapshot "
-        f"and its "
-        "commit, and seconds from the last event it saw to the request's arrival; lock wait: all threads, the whole "
-        "day."
+        f"{_seeds(sweep)}. Aborts and plans made anew per 100 requests; behind: seconds "
+        "from the last event that a snapshot saw to the request's arrival; lock wait: all threads, the whole day."
     )
     return Table(pd.DataFrame(rows, columns=names), caption)
 
