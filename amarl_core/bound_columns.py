@@ -4,9 +4,9 @@ A *column* is one route of one request, kept as what it uses: (resource, share o
 in the store, links then nodes. A request that arrives at t and holds for h uses its share of a resource during
 [t, t + h), which falls into blocks of equal length. A tariff prices the whole limit of a resource over a block.
 
-The search leaves out only what no policy can do: a route that is too slow even on an idle network, a link or pool
-too small for the request alone, a segment that visits a node twice, a stub entered other than as the destination.
-It ignores load, so that every route that some policy could ever commit is among its routes.
+The search leaves out only what no policy can do: a route that is too slow even on an idle network or has no room
+even on an empty one, a segment that visits a node twice, a stub entered other than as the destination. It ignores
+what others use, so that every route that some policy could ever commit is among its routes.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from numba import njit
 from amarl_core.arrays import Work, World, make_work
 from amarl_core.native import INNER, KERNEL
 from amarl_core.routing import need_mcpu
-from amarl_core.search import FOUND, NONE, RUN_STAGE, Rule, Search, bound_search, find_route, make_search
+from amarl_core.search import BY_LATENCY, FOUND, NONE, RUN_STAGE, Rule, Search, bound_search, find_route, make_search
 
 ROUNDING_MS = 1e-6
 """Added to every latency bound: the search adds delays up in another order than a policy does."""
@@ -57,7 +57,7 @@ class Planner(NamedTuple):
     world: World
     work: Work
     search: Search
-    rule: Rule  # plans as if the network were idle
+    rule: Rule  # an empty network, on which a request must fit by itself
     max_hops: int
     found: Found  # of ROUTES_PER_CALL requests
 
@@ -74,7 +74,7 @@ def make_planner(world: World) -> Planner:
     )
     search = make_search(world)
     search.allowed[:] = True
-    rule = Rule(criterion=0, sees_load=0, reserve_above=2.0, loose_ms=np.inf)
+    rule = Rule(criterion=BY_LATENCY, sees_load=1, reserve_above=2.0, loose_ms=np.inf)
     relaxed = world._replace(bound_ms=world.bound_ms + ROUNDING_MS)
     return Planner(relaxed, make_work(world, 1, max_hops), search, rule, max_hops, found)
 
@@ -161,7 +161,7 @@ def find_cheapest(planner, requests, worth, tariff, first, last):
     """Find the cheapest route of requests first to last - 1, at most ROUTES_PER_CALL.
 
     The cost is exact but where it is not below the request's worth, or where the search ran out of labels: there it
-    is the cost without regard to the latency of the whole route, which is never too high.
+    is that of a backward search which looks at latency and room step by step only, and is never too high.
     """
     world, search, found = planner.world, planner.search, planner.found
     for row in range(first, last):
