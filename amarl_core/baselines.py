@@ -147,7 +147,7 @@ TUNED: dict[str, dict[str, Any]] = {
     "reservation": dict(reserve_above=0.1),
     "priced_reservation": dict(mu=1e4, reserve_above=0.4),
     "reoptimise": dict(base="priced_reservation", mu=1e3, reserve_above=0.6, moves=1),
-    "milp_lookahead": dict(base="reservation", reserve_above=0.1, window_s=60.0),
+    "milp_lookahead": dict(base="reservation", reserve_above=0.1, window_s=30.0),
 }
 """Settings with the best mean GoS on the training days of `python -m amarl_core.calibrate`."""
 

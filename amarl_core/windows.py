@@ -9,6 +9,9 @@ others of the window load its pools, is planned anew by the base rule.
 """
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -29,8 +32,22 @@ time would make the outcome depend on the machine."""
 PARTS = 1e5
 """Use is counted in so many parts of a limit: the solver's tolerance, 1e-6, is then far below a kbps or millicore."""
 
-GAP = 1e-4
-"""A solution is good enough within this share of the bound: far less than a request."""
+GAP = 0.25
+"""A solution is good enough within a quarter of a request of the bound: with prices that weigh at most half a request,
+no other accepts more."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send the process's standard output nowhere: HiGHS prints a line of its debugging whatever it is told."""
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(1)
+        try:
+            os.dup2(nowhere.fileno(), 1)
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def window_bounds(t_s: np.ndarray, window_s: float) -> list[tuple[int, int]]:
@@ -82,8 +99,11 @@ def choose_columns(simulation: Simulation, window: Window, first: int, last: int
     rows = capacity_rows(simulation, window, first, last, request, column)
     if rows is not None:
         constraints.append(LinearConstraint(rows[0], -np.inf, rows[1]))
-    solved = milp(-gain, integrality=np.ones(len(request)), bounds=Bounds(0, 1), constraints=constraints,
-                  options=dict(node_limit=N_NODES, mip_rel_gap=GAP))  # fmt: skip
+    options = dict(node_limit=N_NODES, mip_rel_gap=GAP / n)
+    with _quiet():
+        solved = milp(
+            -gain, integrality=np.ones(len(request)), bounds=Bounds(0, 1), constraints=constraints, options=options
+        )
     if solved.x is None:
         return
     window.chosen[:n] = REFUSED
