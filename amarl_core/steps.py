@@ -219,7 +219,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--day")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("amarl_core.audit").setLevel(logging.WARNING)
+    for chatty in ("audit", "bound_program"):
+        logging.getLogger(f"amarl_core.{chatty}").setLevel(logging.WARNING)
     info = read_json(options.folder / "study.json")
     try:
         if options.step == "train":
