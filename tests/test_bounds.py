@@ -178,8 +178,8 @@ def test_column_generation_meets_the_linear_program_over_all_routes(seed, weight
 
 def test_it_meets_the_linear_program_where_stubs_and_six_services_contend():
     world = contended()
-    trace = offer(world, 60, 4, gap_s=0.8, hold_s=120.0)
-    optimum = Enumerated(world, trace).linear(40.0, np.ones(60)) / 60
+    trace = offer(world, 130, 4, gap_s=0.5, hold_s=300.0)
+    optimum = Enumerated(world, trace).linear(40.0, np.ones(len(trace))) / len(trace)
     found = bound(world, trace, block_s=40.0)
     assert optimum < 0.99, "nothing contends"
     assert found.primal - 1e-7 <= optimum <= found.upper + 1e-7
@@ -205,8 +205,8 @@ def test_any_prices_bound_the_linear_program(seed):
 
 def test_stopping_early_is_safe():
     world = contended()
-    trace = offer(world, 60, 4, gap_s=0.8, hold_s=120.0)
-    optimum = Enumerated(world, trace).linear(40.0, np.ones(60)) / 60
+    trace = offer(world, 130, 4, gap_s=0.5, hold_s=300.0)
+    optimum = Enumerated(world, trace).linear(40.0, np.ones(len(trace))) / len(trace)
     hasty = bound(world, trace, block_s=40.0, seconds=1e-9)
     assert hasty.iterations == 1
     assert hasty.primal <= optimum <= hasty.upper
@@ -214,7 +214,7 @@ def test_stopping_early_is_safe():
 
 def test_shorter_blocks_bound_at_least_as_tight():
     world = contended()
-    trace = offer(world, 80, 1, gap_s=0.8, hold_s=40.0)
+    trace = offer(world, 130, 1, gap_s=0.5, hold_s=60.0)
     long, short = (bound(world, trace, block_s=block_s) for block_s in (60.0, 15.0))
     assert short.primal <= long.upper + 1e-9
     assert short.upper < long.upper - 1e-3
