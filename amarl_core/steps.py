@@ -110,6 +110,7 @@ def rules_step(folder: Path, info: dict) -> None:
     scenario, rows, verdicts = load_scenario(info["scenario"]), [], []
     for name in RULES:
         place = folder / "baselines" / name
+        play_trace(tuned(name), scenario.test_trace(info["test_days"][0]).head(500), scenario=scenario)  # warm
         for day in info["test_days"]:
             trace = scenario.test_trace(day)
             played = play_trace(tuned(name), trace, scenario=scenario)
