@@ -42,7 +42,7 @@ def test_the_answer_says_less_when_the_interval_is_below_zero(evidence):
     gain = evidence.gain_over_rule(best)
     text = field_plots.field_answer(evidence, load_bounds(evidence.study)).text
     assert f"{gain.mean():+.2f} points" in text
-    assert ("less than that" in text) == (field_plots.interval(gain)[2] < 0)
+    assert ("accepts less than that" in text) == (field_plots.interval(gain)[2] < 0)
 
 
 def test_the_staleness_figure_gives_the_loss_of_the_records(study):

@@ -184,6 +184,7 @@ def test_a_run_that_is_deleted_is_trained_timed_and_tested_again(done, tmp_path,
     assert [(step, *options) for step, _, *options in steps] == [
         ("train", "--method=sarl", "--seed=0"),
         ("duel",),
+        ("asynchrony",),
         ("test", "--seed=0"),
     ]
     assert read_frame(folder / "audits.parquet")["method"].isin(RULES).all()
