@@ -118,7 +118,7 @@ def begin_somewhere(world, draw, level, demand, services=None) -> Walker:
 def worlds(draw):
     """A random small network, or the contended one with its stubs."""
     seed = draw(st.integers(0, 60))
-    return contended() if seed == 0 else random_world(seed)
+    return contended() if seed == 0 else random_world(seed, through_pools=draw(st.booleans()))
 
 
 @settings(max_examples=300)
@@ -137,7 +137,7 @@ def test_a_hop_that_is_forbidden_has_no_completion(world, seed, load):
 def test_a_hop_that_is_allowed_has_a_completion_unless_something_is_used_twice(world, seed, tight_pools):
     """Completeness: links are full or have room for a use in every segment; pools likewise, or the chain is short.
 
-    A chain of two stages cannot come back to a pool that it has used, so there the pools may be tight.
+    A chain of two stages cannot come back to a pool that it has used up, so there the pools may be tight.
     """
     draw = np.random.default_rng(seed)
     demand = int(draw.integers(1000, 15_000))
@@ -215,6 +215,21 @@ def test_a_stage_runs_where_it_can_and_is_not_passed_by():
     assert walk.look() == {"X": "unreachable", "Y": ""}
     walk = Walker(quick_or_slow(), "reachable").start("s", "S", "T", 1, {"X": 800, "Y": 0})
     assert walk.look() == {"X": "", "Y": ""}, "a full node is passed by"
+
+
+def test_a_node_that_the_walk_may_have_used_up_by_then_may_be_passed_by():
+    """F, G, F: the first F runs at X, which is slow and has room for one, so the last may go on to Z, in time."""
+    network = make_network(
+        {"S": ("agg", 0, True), "X": ("agg", 1000, True), "Y": ("cu", 1000, True), "Z": ("agg", 1000, True)},
+        {"S-X": (10**6, 1.0), "X-Y": (10**6, 0.1), "X-Z": (10**6, 1.0)},
+    )
+    hosts = {("X", "F"): 1000, ("Y", "G"): 1000, ("Z", "F"): 1000}
+    world = make_world(network, {"F": 1.0, "G": 0.1}, {"s": (("F", "G", "F"), 8.0)}, hosts)
+    walk = Walker(world, "reachable").start("s", "S", "Z", 30_000, {"X": 750})
+    assert walk.look() == {"X": ""}
+    assert not walk.is_open(), "there is but one way"
+    assert (walk.cause, walk.hosts) == ("accepted", ["X", "Y", "Z"])
+    assert walk.latency == pytest.approx(1 + 4 + 0.1 + 0.1 + 0.1 + 1 + 1)
 
 
 @pytest.mark.parametrize("used, service, cause", [

@@ -121,6 +121,16 @@ def test_six_agents_on_one_network_break_no_rule(world, busy, team, order, attem
         assert conflicts == 0, "without planning ahead every plan is on the state it commits to"
 
 
+@pytest.mark.parametrize("order, how", [("free", dict(lag_s=60.0)), ("arrival", dict(window=4))])
+def test_agents_that_look_ahead_break_no_rule(world, busy, order, how):
+    """The mask that searches the snapshot, in threads and with plans made again after a conflict."""
+    ahead = untrained(world, make_config(method="amarl", seed=1, mask="reachable"))
+    played = play_trace(ahead, busy, order, 3, **how)
+    report = audit(world, played.decisions, played.ledger, busy, order)
+    assert report.ok, report.summary()
+    assert 0 < report.admissions < report.requests == len(busy)
+
+
 def test_agents_really_run_at_the_same_time(busy, team):
     """In free order without a bound, the ledger of six threads is not one agent after the other."""
     for _ in range(5):
@@ -190,18 +200,19 @@ def test_arrival_order_without_planning_ahead_is_the_sequential_run(busy, team):
         assert run.ledger.head(len(simulation.ledger())).equals(simulation.ledger())
 
 
-def test_more_attempts_accept_no_less_in_arrival_order(busy, team):
-    """Mean over four runs each: 3 attempts over 1 on the contended network gained some points when written."""
-    means = {attempts: np.mean([play_trace(team, busy, "arrival", attempts, window=4).decisions["accepted"].mean()
-                                for _ in range(4)]) for attempts in (1, 3)}  # fmt: skip
-    assert means[3] >= means[1]
+def test_more_attempts_accept_more_of_what_was_planned_ahead(busy, team):
+    """On the contended network 3 attempts gained 4 to 8 points over 1, for three seeds of the weights."""
+    gos = {n: play_trace(team, busy, "pipeline", n, window=4).decisions["accepted"].mean() for n in (1, 3)}
+    assert gos[3] > gos[1] + 0.02
 
 
-def test_with_enough_attempts_no_conflict_is_final_in_arrival_order(busy, team):
+@pytest.mark.parametrize("order", ["arrival", "pipeline"])
+def test_with_enough_attempts_no_conflict_is_final_in_order_of_arrival(busy, team, order):
     """A second plan is made in one's own turn, on the state that it commits to."""
-    decisions = play_trace(team, busy, "arrival", 2, window=4).decisions
+    decisions = play_trace(team, busy, order, 2, window=4).decisions
     assert not decisions["cause"].isin(CONFLICTS).any()
-    assert (decisions["attempts"] == 2).any()
+    if order == "pipeline":  # threads may happen not to meet
+        assert (decisions["attempts"] == 2).any()
 
 
 def slow_first_agent(monkeypatch, seconds: float) -> None:

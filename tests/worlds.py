@@ -170,8 +170,13 @@ def offer(world, n: int, seed: int, gap_s: float = 2.0, hold_s: float = 60.0, bu
     return make_trace(world, rows)
 
 
-def random_world(seed: int) -> SimpleNamespace:
-    """Draw a connected network of 5 to 7 nodes with pools that are leaves, and three services."""
+def random_world(seed: int, through_pools: bool = False) -> SimpleNamespace:
+    """Draw a connected network of 5 to 7 nodes with pools, and three services.
+
+    Args:
+        seed: of the draw.
+        through_pools: hang a pool off two routers, so that a path may lead through it; otherwise pools are leaves.
+    """
     draw = np.random.default_rng(seed)
     n_routers, n_pools = int(draw.integers(3, 5)), int(draw.integers(2, 4))
     routers = [f"R{i}" for i in range(n_routers)]
@@ -185,6 +190,9 @@ def random_world(seed: int) -> SimpleNamespace:
     for pool in pools:
         router = draw.choice(routers)
         links[f"{router}-{pool}"] = (int(draw.integers(60, 300)) * 1000, draw.uniform(0.05, 0.3))
+        if through_pools:
+            other = draw.choice([name for name in routers if name != router])
+            links[f"{other}-{pool}"] = (int(draw.integers(60, 300)) * 1000, draw.uniform(0.05, 0.3))
     hosts = {}
     for function in ("F", "G"):
         for pool in draw.choice(pools, int(draw.integers(1, 3)), replace=False):
