@@ -25,6 +25,7 @@ KERNEL_SOURCES = (
     "gate.py",
     "rollout.py",
     "arrival.py",
+    "clocks.py",
     "label_heap.py",
     "search.py",
     "k_shortest.py",

@@ -52,7 +52,7 @@ def rollout_sizes(run: Run, trace: Trace) -> list[int]:
     probe = trace.head(PROBE_REQUESTS)
     simulation = Simulation(run.scenario, run.world, probe, run.team, run.nets, options_for(run.config))
     for a in range(len(simulation.agents)):  # one after the other: the sizes do not depend on threads
-        simulation.serve(a, "free")
+        simulation.roll_out(a)
     n_days = run.config.days * run.config.passes
     agent_of_request = run.team.agent_of_service[trace.service]
     sizes = []
@@ -139,7 +139,7 @@ class Training:
                 with self.one_policy:
                     copy_weights(self.run.models[a], self.run.nets, a)
         start = time.perf_counter()
-        code = self.simulation.serve(a, "free", horizon_s)
+        code = self.simulation.roll_out(a, horizon_s)
         return code, time.perf_counter() - start
 
     def _learn_from_rollout(self, a: int, code: int, rollout_s: float) -> None:

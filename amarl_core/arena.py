@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from amarl_core.arrays import Rules, Work, World
 from amarl_core.inference import Nets, Scratch
-from amarl_core.native import new_conditions, new_mutex
+from amarl_core.native import KERNEL, new_conditions, new_mutex
 from amarl_core.store import Shared
 
 DONE, FULL, BUSY, STOPPED, AHEAD, NO_LEDGER, NO_ROOM = range(7)
@@ -76,6 +77,7 @@ class Gate(NamedTuple):
     conditions: np.ndarray  # int64[A, 16]
     clock: np.ndarray  # float64[A], free order: each agent's next event
     threshold: np.ndarray  # float64[A], progress that an agent waits for; infinite when it does not wait
+    served: np.ndarray  # int64[A], free order in evaluation: whether a thread serves this agent now
     state: np.ndarray  # int64[N_STATE]: turn, whether someone settles, agents waiting, first request nobody plans
 
 
@@ -87,6 +89,16 @@ class Flows(NamedTuple):
 
     t_s: np.ndarray  # float64[C]
     row: np.ndarray  # int64[C]
+
+
+class Lanes(NamedTuple):
+    """What belongs to A agents whoever serves them; agent a owns a part of each array."""
+
+    stream: np.ndarray  # STREAM[A]
+    mine: np.ndarray  # int64[n], rows of the agents' requests
+    flows: Flows  # free order: the agents' heaps
+    first_request: np.ndarray  # int64[A + 1], where an agent's part of `mine` begins
+    first_flow: np.ndarray  # int64[A + 1], where its heap begins
 
 
 class Buffer(NamedTuple):
@@ -115,12 +127,13 @@ class Arena(NamedTuple):
     nets: Nets
     requests: np.ndarray  # REQUEST[n], in order of arrival
     records: Records
+    lanes: Lanes
     departures: Flows  # arrival order: one heap, owned by whoever settles
     n_departures: np.ndarray  # int64[1]
 
 
 class Agent(NamedTuple):
-    """What one thread owns."""
+    """An agent's lane and what the thread that serves it owns."""
 
     stream: np.ndarray  # STREAM[1]
     mine: np.ndarray  # int64[n_a], rows of this agent's requests
@@ -137,6 +150,7 @@ def make_gate(n_agents: int) -> Gate:
         new_conditions(n_agents),
         np.full(n_agents, -np.inf),
         np.full(n_agents, np.inf),
+        np.zeros(n_agents, np.int64),
         np.zeros(N_STATE, np.int64),
     )
 
@@ -154,6 +168,27 @@ def make_records(n_requests: int, max_hops: int, n_stages: int) -> Records:
 def make_flows(capacity: int) -> Flows:
     """Return an empty heap."""
     return Flows(np.zeros(max(capacity, 1)), np.zeros(max(capacity, 1), np.int64))
+
+
+def make_lanes(mine: list[np.ndarray], capacity: list[int]) -> Lanes:
+    """Return lanes for agents with these rows of requests and room for so many active flows each."""
+    stream = np.zeros(len(mine), STREAM)
+    stream["agent"] = np.arange(len(mine))
+    return Lanes(
+        stream,
+        np.concatenate(mine),
+        make_flows(sum(capacity)),
+        np.concatenate([[0], np.cumsum([len(rows) for rows in mine])]),
+        np.concatenate([[0], np.cumsum(capacity)]),
+    )
+
+
+@njit(**KERNEL)
+def lane_of(lanes, a):
+    """Return agent a's stream, requests and heap, as views."""
+    requests = slice(lanes.first_request[a], lanes.first_request[a + 1])
+    flows = slice(lanes.first_flow[a], lanes.first_flow[a + 1])
+    return lanes.stream[a : a + 1], lanes.mine[requests], Flows(lanes.flows.t_s[flows], lanes.flows.row[flows])
 
 
 def make_buffer(size: int, n_inputs: int, n_slots: int) -> Buffer:

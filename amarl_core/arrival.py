@@ -5,8 +5,8 @@ a snapshot of its own with the policy of that request's agent. A plan that is fi
 records; the thread that settles a turn goes on with the plans that are ready behind it. So nobody waits to commit, and
 the outcome depends on time of arrival only through the age of the snapshots.
 
-A thread is not tied to its agent's requests here: a request takes ten microseconds to plan and a thread forty to
-wake, so waiting for the one thread that may plan a request costs more than planning it.
+A thread is not tied to its agent's requests here: waking the one thread that may plan a request takes longer than
+planning it.
 """
 
 import numpy as np
@@ -14,12 +14,13 @@ from numba import njit
 
 from amarl_core.arena import BUSY, CLAIMED, DONE, EVENTS_PER_CALL, NO_LEDGER, NO_ROOM, SETTLING, STOPPED, TURN
 from amarl_core.departures import pop, push
-from amarl_core.native import INNER, KERNEL, give_way, lock, unlock
+from amarl_core.native import INLINE, INNER, KERNEL, give_way, lock, unlock
 from amarl_core.rollout import depart, look_at_store, plan, try_commit
 from amarl_core.routing import ACCEPTED, CONFLICT_LINK
 from amarl_core.store import STOP
 
 LOOKS = 1000
+"""Looks at the turn, giving way after each, before a thread checks the stop flag again."""
 
 
 @njit(**KERNEL)
@@ -33,7 +34,18 @@ def settle_departures(arena, agent, until_s):
     return True
 
 
-@njit(**INNER)
+@njit(**INLINE)
+def note_admission(arena, stream, row):
+    """Count a committed request and remember when it departs; return DONE, or NO_ROOM for one more flow."""
+    stream.accepted += 1
+    if arena.n_departures[0] >= arena.departures.row.shape[0]:
+        return NO_ROOM
+    push(arena.departures, arena.n_departures[0], arena.requests[row].t_s + arena.requests[row].hold_s, row)
+    arena.n_departures[0] += 1
+    return DONE
+
+
+@njit(**INLINE)
 def _settle(arena, agent, options, row, is_planned):
     """Decide the request whose turn it is: departures first, then its plan, then fresh plans while attempts last."""
     stream = agent.stream[0]
@@ -57,16 +69,10 @@ def _settle(arena, agent, options, row, is_planned):
         committed = try_commit(arena, agent.work, stream, row)
     if committed < 0:
         return NO_LEDGER
-    if committed == 1:
-        stream.accepted += 1
-        if arena.n_departures[0] >= arena.departures.row.shape[0]:
-            return NO_ROOM
-        push(arena.departures, arena.n_departures[0], request.t_s + request.hold_s, row)
-        arena.n_departures[0] += 1
-    return DONE
+    return note_admission(arena, stream, row) if committed == 1 else DONE
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _settle_turns(arena, agent, options, row, is_planned):
     """Settle the turn's request and all that are ready behind it; the caller has set SETTLING."""
     gate, records = arena.gate, arena.records
@@ -95,7 +101,7 @@ def _watch(gate, claimed, window):
         give_way()
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _claim(gate, n_requests, window):
     """Claim the next request that nobody plans; return (row, how far ahead of the turn), row -1 when out of reach."""
     lock(gate.mutex)

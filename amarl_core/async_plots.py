@@ -13,9 +13,9 @@ ONE, THREE = "#d55e00", "#0b5c8a"  # one attempt, three attempts
 FORM_NAMES = {
     "sarl": "SARL",
     "amarl": "AMARL",
-    "sarl-async": "six actors, one policy",
-    "amarl-serial": "six policies, one thread",
-    "amarl-sync": "six agents in step",
+    "sarl-async": "one policy, an actor a service",
+    "amarl-serial": "a policy a service, one thread",
+    "amarl-sync": "a policy a service, in step",
     "sarl-wide": "SARL, as many parameters as AMARL",
     "amarl-lag-inf": "AMARL, no lag bound",
 }
@@ -53,7 +53,7 @@ def staleness_figure(sweep: pd.DataFrame) -> Picture:
     )
     caption = (
         f"{_seeds(sweep)}, arrival order. Solid: one thread that plans exactly so many requests ahead (the same on "
-        "every machine). Dashed: six threads that may plan so far ahead; on few cores they are seldom that far."
+        "every machine). Dashed: threads that may plan so far ahead; on few cores they are seldom that far."
     )
     return finish(figure, finding, caption)
 
@@ -83,9 +83,8 @@ def lag_figure(sweep: pd.DataFrame) -> Picture:
         f"with {hidden:.0f} % of admissions overbooked in simulated time"
     )
     caption = (
-        f"{_seeds(sweep)}, free order. Overbooked: admissions after which, in simulated time, a link or pool is "
-        f"beyond its "
-        "capacity, because an agent whose clock is ahead has freed what a slower one takes in the past."
+        f"{_seeds(sweep)}, free order. Overbooked: admissions after which, in simulated time, a link or pool is beyond "
+        "its capacity, because an agent whose clock is ahead has freed what a slower one takes in the past."
     )
     return finish(figure, finding, caption)
 
@@ -153,15 +152,15 @@ def forms_figure(table: pd.DataFrame) -> Picture:
     right.set(xlabel="training wall-clock (s)")
     ratio = {form: seconds.median()[form] / seconds.median()["sarl"] for form in names}
     finding = (
-        f"Six actors of one policy train in {ratio['sarl-async']:.2f} of SARL's time, six policies in "
+        f"One policy with an actor a service trains in {ratio['sarl-async']:.2f} of SARL's time, a policy a service in "
         f"{ratio['amarl']:.2f}, and in {ratio['amarl-sync']:.2f} when every update waits for all"
     )
     n_seeds, n_days = table["seed"].nunique(), table["day"].nunique()
     caption = (
         f"n = {n_seeds} seed(s), {n_days} held-out day(s), all forms trained on the same days, every request once; "
-        f"bars left: "
-        "95 % bootstrap interval over seeds and days, paired; right: medians over seeds. Actors of one policy "
-        "update one after the other; six policies on one thread hand over at every event, in Python, which takes time."
+        "bars left: 95 % bootstrap interval over seeds and days, paired; right: medians over seeds. Actors of one "
+        "policy "
+        "update one after the other; policies on one thread hand over at every event, in Python, which takes time."
     )
     return finish(figure, finding, caption)
 
@@ -187,9 +186,9 @@ def forms_table(table: pd.DataFrame) -> Table:
         )
     names = ["form", "GoS, %", "training, s", "parameters", "wait for clocks, s", "idle at barrier, s", "overbooked, %"]
     caption = (
-        "Medians over seeds. Waiting and idling are sums over six agents, so on two cores four of six seconds are "
-        "no loss; "
-        "overbooked: in training, in simulated time."
+        "Medians over seeds. Waiting and idling are sums over the agents, of which there are more than cores, so "
+        "not all "
+        "of it is lost; overbooked: in training, in simulated time."
     )
     return Table(pd.DataFrame(rows, columns=names), caption)
 
@@ -202,12 +201,12 @@ def async_answer(sweep: pd.DataFrame, table: pd.DataFrame) -> Answer:
     seconds = table.groupby(["form", "seed"])["train_s"].first().groupby("form").median()
     return Answer(
         f"Served one by one, AMARL accepts {exact:.2f} %. In arrival order on threads it accepts {attempts[1]:.2f} "
-        f"% with one "
-        f"attempt and {attempts[3]:.2f} % with three, which the headline uses. In free order without a bound on the "
-        f"lag GoS "
-        f"reads {unbounded:.2f} %: {unbounded - exact:+.2f} points are an artefact of clocks that drift apart. A "
-        f"barrier at "
-        f"every update makes training take {seconds['amarl-sync'] / seconds['amarl']:.2f} of AMARL's time; one "
-        f"policy with six "
-        f"actors takes {seconds['sarl-async'] / seconds['amarl']:.2f} of it."
+        f"% with "
+        f"one attempt and {attempts[3]:.2f} % with three, which the headline uses. In free order without a bound on "
+        f"the "
+        f"lag GoS reads {unbounded:.2f} %: {unbounded - exact:+.2f} points are an artefact of clocks that drift "
+        f"apart. A "
+        f"barrier at every update makes training take {seconds['amarl-sync'] / seconds['amarl']:.2f} of AMARL's "
+        f"time; one "
+        f"policy with an actor a service takes {seconds['sarl-async'] / seconds['amarl']:.2f} of it."
     )

@@ -2,10 +2,10 @@
 
 from numba import njit
 
-from amarl_core.native import KERNEL
+from amarl_core.native import INLINE
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def push(flows, n, t_s, row):
     """Add a flow to a heap of n."""
     i = n
@@ -17,7 +17,7 @@ def push(flows, n, t_s, row):
     flows.row[i] = row
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def pop(flows, n):
     """Remove the earliest of n flows."""
     t_s, row = flows.t_s[n - 1], flows.row[n - 1]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from amarl_core.native import INNER, KERNEL
+from amarl_core.native import INLINE, INNER, KERNEL
 
 TANH, RELU = 0, 1
 ACTIVATIONS = ("tanh", "relu")
@@ -88,7 +88,7 @@ def _activate(y, activation):
             y[j] = max(np.float32(0.0), y[j])
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def actor(nets, agent, observation, scratch):
     """Write the logits of all slots."""
     _linear(observation, nets.actor_1[agent], scratch.hidden_1)
@@ -109,7 +109,7 @@ def critic(nets, agent, observation, scratch):
     return scratch.value[0]
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def most_likely(logits, mask):
     """Return the allowed slot with the largest logit (the first of equals)."""
     best = -1
@@ -119,7 +119,7 @@ def most_likely(logits, mask):
     return best
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def sample(logits, mask, uniform):
     """Draw an allowed slot from the masked softmax.
 

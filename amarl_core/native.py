@@ -11,19 +11,28 @@ from contextlib import contextmanager
 import numpy as np
 from numba import njit, types
 
-KERNEL = dict(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=False)
+KERNEL = dict(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True, _nrt=False, forceinline=False)
 """Options of every kernel: no interpreter lock, cached on disk, no exceptions, and no memory management (`_nrt`): a
-kernel works on arrays that its caller owns. Counting references to arrays that threads share made them fight over the
-counters and cost two thirds of the time; in return, a kernel may neither allocate nor copy a whole array by slice."""
+kernel works on arrays that its caller owns. Counting references to them took most of the time of a request, on one
+thread already; in return, a kernel may neither allocate nor copy a whole array by slice. `forceinline` is said
+because a kernel would otherwise take it over from the one that happens to have it compiled first."""
 
 INNER = dict(KERNEL, no_cpython_wrapper=True)
 """Options of a kernel that only kernels call (calling it from Python would crash); it compiles in less time."""
+
+INLINE = dict(KERNEL, forceinline=True)
+"""Options of a kernel that becomes part of its callers. The tuples of arrays that kernels work on are long and are
+passed by value: at every event and every hop that took nearly half of the time. Everywhere it would only add to the
+time of compiling."""
 
 ALLOCATING = dict(KERNEL, _nrt=True)
 """Options of the few kernels that need memory of their own."""
 
 MUTEX_WORDS = 16
 """int64 words kept for a pthread_mutex_t or a pthread_cond_t (at most 64 bytes on Linux and macOS)."""
+
+SPINS = 200
+"""Tries for a mutex before its thread sleeps: the lock is held for less time than falling asleep takes."""
 
 CLOCK_REALTIME = 0
 
@@ -72,6 +81,9 @@ def lock(mutex):
     if _mutex_trylock(mutex.ctypes.data) == 0:
         return 0
     start = now_ns()
+    for _ in range(SPINS):
+        if _mutex_trylock(mutex.ctypes.data) == 0:
+            return now_ns() - start
     _mutex_lock(mutex.ctypes.data)
     return now_ns() - start
 

@@ -1,8 +1,8 @@
 """The arithmetic of a PPO update as one TorchScript function: it runs from first to last minibatch without the
 interpreter lock, so that agents that update at the same time do not wait for each other between operations.
 
-Gradients of the two small networks are written out, which halves the time of autograd at these sizes; a test holds
-the result to sb3-contrib's own `train()`. Shapes: B samples of a minibatch, O inputs, W units, M slots.
+Gradients of the two small networks are written out, which is quicker than autograd at these sizes; a test holds the
+result to sb3-contrib's own `train()`. Shapes: B samples of a minibatch, O inputs, W units, M slots.
 """
 
 import warnings

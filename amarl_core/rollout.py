@@ -11,12 +11,12 @@ from amarl_core.arena import AHEAD, BUSY, DONE, EVENTS_PER_CALL, FULL, NO_LEDGER
 from amarl_core.departures import pop, push
 from amarl_core.gate import announce, slowest, wait_for
 from amarl_core.inference import actor, critic, most_likely, sample
-from amarl_core.native import INNER, KERNEL
+from amarl_core.native import INLINE, KERNEL
 from amarl_core.routing import ACCEPTED, CONFLICT_LINK, CONFLICT_NODE, begin, observe, route_delta, take, to_decision
 from amarl_core.store import STOP, commit, read_snapshot, release
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _note_inputs(buffer, b, work):
     """Copy observation and mask into the rollout, by element: copying whole rows may allocate."""
     for i in range(work.observation.shape[0]):
@@ -25,7 +25,7 @@ def _note_inputs(buffer, b, work):
         buffer.mask[b, i] = work.mask[i]
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def plan(arena, agent, options, row, policy):
     """Walk one request on the snapshot in `agent.work`, asking the policy wherever there is a choice.
 
@@ -56,7 +56,7 @@ def plan(arena, agent, options, row, policy):
     return w.cause == ACCEPTED
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def write_route(records, work, row):
     """Write the walk, as far as it went, into a request's record."""
     w = work.walk[0]
@@ -74,7 +74,7 @@ def write_route(records, work, row):
         records.hosts[row, i] = work.hosts[i]
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def look_at_store(arena, work, row):
     """Take a fresh snapshot and start a walk on it."""
     version = read_snapshot(arena.shared, work.snapshot)
@@ -159,7 +159,7 @@ def close_episode(agent, options, first, accepted):
         agent.stream[0].reward += reward
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _serve_one(arena, agent, options, row):
     """Plan, commit and, after a conflict, plan again: one request in free order. Returns a negative code on failure."""
     stream = agent.stream[0]
@@ -187,6 +187,34 @@ def _serve_one(arena, agent, options, row):
             return 0
 
 
+@njit(**INLINE)
+def next_event(arena, agent):
+    """Return the times of the next arrival and the next departure of an agent, infinite where there is none."""
+    stream = agent.stream[0]
+    arrival, departure = np.inf, np.inf
+    if stream.cursor < agent.mine.shape[0]:
+        arrival = arena.requests[agent.mine[stream.cursor]].t_s
+    if stream.n_active > 0:
+        departure = agent.flows.t_s[0]
+    return arrival, departure
+
+
+@njit(**INLINE)
+def serve_event(arena, agent, options, arrival, departure):
+    """Serve an agent's next event, departures first at equal times; return DONE or what ran out."""
+    stream = agent.stream[0]
+    stream.clock = min(arrival, departure)
+    if departure <= arrival:
+        if depart(arena, agent.work, agent.flows.row[0], departure) < 0:
+            return NO_LEDGER
+        pop(agent.flows, stream.n_active)
+        stream.n_active -= 1
+        return DONE
+    stream.cursor += 1
+    code = _serve_one(arena, agent, options, agent.mine[stream.cursor - 1])
+    return -code if code < 0 else DONE
+
+
 @njit(**KERNEL)
 def serve_free(arena, agent, options, horizon_s):
     """Serve this agent's events in order of its own clock, at most `lag_s` ahead of the slowest agent.
@@ -204,11 +232,7 @@ def serve_free(arena, agent, options, horizon_s):
             return STOPPED
         if options.learn and buffer.fill[0] + options.rules.max_hops * options.attempts > buffer.action.shape[0]:
             return FULL
-        arrival, departure = np.inf, np.inf
-        if stream.cursor < agent.mine.shape[0]:
-            arrival = arena.requests[agent.mine[stream.cursor]].t_s
-        if stream.n_active > 0:
-            departure = agent.flows.t_s[0]
+        arrival, departure = next_event(arena, agent)
         t_s = min(arrival, departure)
         gate.clock[stream.agent] = t_s
         if t_s > horizon_s and t_s < np.inf:
@@ -221,16 +245,7 @@ def serve_free(arena, agent, options, horizon_s):
             # waking at half the lag hands the core over in batches instead of event by event
             if not wait_for(arena, agent, t_s - 0.5 * options.lag_s):
                 return BUSY
-        stream.clock = t_s
-        if departure <= arrival:
-            if depart(arena, agent.work, agent.flows.row[0], departure) < 0:
-                return NO_LEDGER
-            pop(agent.flows, stream.n_active)
-            stream.n_active -= 1
-        else:
-            row = agent.mine[stream.cursor]
-            stream.cursor += 1
-            code = _serve_one(arena, agent, options, row)
-            if code < 0:
-                return -code
+        code = serve_event(arena, agent, options, arrival, departure)
+        if code != DONE:
+            return code
     return BUSY

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from amarl_core.arrays import GLOBAL_FEATURES, SLOT_FEATURES
-from amarl_core.native import INNER, KERNEL
+from amarl_core.native import INLINE, INNER
 from amarl_core.prices import need_mcpu, price_of, price_to_go
 from amarl_core.reach import completes_without, look_ahead
 
@@ -38,7 +38,7 @@ SLOT_ORDERS = ("static", "priced")
 STATIC, PRICED = range(2)
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def begin(world, work, request, version):
     """Start a walk on the snapshot in `work`, running the stages that the source hosts."""
     w = work.walk[0]
@@ -61,7 +61,7 @@ def begin(world, work, request, version):
     _process(world, work, request)
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _can_run(world, work, request, node, stage):
     """Whether a node hosts the stage's function and has budget left for it on the snapshot."""
     rate = world.rate[node, world.chains[request.service, stage]]
@@ -71,7 +71,7 @@ def _can_run(world, work, request, node, stage):
     return work.snapshot[r] + work.own[r] + need_mcpu(request.demand, rate) <= world.nodes[node].budget
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _process(world, work, request):
     """Run the next stages where the walk stands, as many in a row as the node can."""
     w = work.walk[0]
@@ -92,14 +92,14 @@ def _process(world, work, request):
         work.visited[node] = w.stamp
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def is_complete(world, work, request):
     """Whether the chain is done and the walk is at its destination."""
     w = work.walk[0]
     return w.stage == world.chain_length[request.service] and w.node == request.destination
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _why_not(world, work, request, rules, link, to_go):
     """Return why a neighbour is not allowed now, or FREE_SLOT."""
     w = work.walk[0]
@@ -130,7 +130,7 @@ def _what_blocks(world, work, request):
     return NO_LATENCY
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _sort_slots(work, n):
     """Insertion sort of the first n slots by key, then link id."""
     for i in range(1, n):
@@ -144,7 +144,7 @@ def _sort_slots(work, n):
         work.slot_key[j + 1], work.slot_link[j + 1], work.slot_cause[j + 1] = key, link, cause
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def look(world, work, request, rules):
     """Find the useful neighbours, nearest first, and which are allowed.
 
@@ -192,7 +192,7 @@ def look(world, work, request, rules):
     return w.n_valid
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def observe(world, work, request, rules):
     """Order the slots and write the observation and mask of the walk where it stands.
 
@@ -250,7 +250,7 @@ def observe(world, work, request, rules):
     g[6] = min(1.0, best) if best < np.inf else 1.0
 
 
-@njit(**INNER)
+@njit(**INLINE)
 def _sort_stable(work, n):
     """Stable insertion sort of the first n slots by key alone."""
     for i in range(1, n):
@@ -264,7 +264,7 @@ def _sort_stable(work, n):
         work.slot_key[j + 1], work.slot_link[j + 1], work.slot_cause[j + 1] = key, link, cause
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def take(world, work, request, link):
     """Walk over a link and run the stages that can run at its end."""
     w = work.walk[0]
@@ -279,7 +279,7 @@ def take(world, work, request, link):
     _process(world, work, request)
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def to_decision(world, work, request, rules):
     """Walk on over forced hops until there is a choice to make.
 
@@ -303,7 +303,7 @@ def to_decision(world, work, request, rules):
         take(world, work, request, w.forced)
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def route_delta(world, links, n_links, hosts, n_hosts, request, resources, amounts):
     """Write what a route takes, link by link and stage by stage; return the number of entries."""
     for i in range(n_links):

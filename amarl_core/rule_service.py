@@ -3,9 +3,8 @@
 import numpy as np
 from numba import njit
 
-from amarl_core.arena import BUSY, DONE, NO_LEDGER, NO_ROOM, STOPPED
-from amarl_core.arrival import settle_departures
-from amarl_core.departures import push
+from amarl_core.arena import BUSY, DONE, NO_LEDGER, STOPPED
+from amarl_core.arrival import note_admission, settle_departures
 from amarl_core.moves import N_MOVES
 from amarl_core.native import KERNEL
 from amarl_core.reoptimise import make_room
@@ -21,20 +20,14 @@ NO_MOVES = 100
 @njit(**KERNEL)
 def decide(arena, agent, row):
     """Record the plan in the walk and commit it if it is complete; return DONE or what ran out."""
-    stream, work, request = agent.stream[0], agent.work, arena.requests[row]
+    stream, work = agent.stream[0], agent.work
     write_route(arena.records, work, row)
     if work.walk[0].cause != ACCEPTED:
         return DONE
     committed = try_commit(arena, work, stream, row)
     if committed < 0:
         return NO_LEDGER
-    if committed == 1:
-        stream.accepted += 1
-        if arena.n_departures[0] >= arena.departures.row.shape[0]:
-            return NO_ROOM
-        push(arena.departures, arena.n_departures[0], request.t_s + request.hold_s, row)
-        arena.n_departures[0] += 1
-    return DONE
+    return note_admission(arena, stream, row) if committed == 1 else DONE
 
 
 @njit(**KERNEL)

@@ -15,18 +15,20 @@ from amarl_core.arena import (
     DONE,
     NO_LEDGER,
     NO_ROOM,
-    STREAM,
     TURN,
     Agent,
     Arena,
     Options,
+    lane_of,
     make_buffer,
     make_flows,
     make_gate,
+    make_lanes,
     make_records,
 )
 from amarl_core.arrays import REQUEST, Rules, World, make_work, observation_size
 from amarl_core.arrival import serve_arrival, serve_pipeline
+from amarl_core.clocks import serve_clocks
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.inference import Nets, make_scratch
@@ -36,7 +38,8 @@ from amarl_core.store import STOP, ledger_frame, make_shared
 
 log = logging.getLogger(__name__)
 
-ORDERS = ("free", "arrival", "pipeline")
+KERNELS = {"free": serve_clocks, "arrival": serve_arrival, "pipeline": serve_pipeline}
+ORDERS = tuple(KERNELS)
 """When commits may happen: as soon as the lock is free, or in order of arrival; `pipeline` is the order of arrival on
 one thread, with every plan exactly `window` requests old."""
 
@@ -137,6 +140,7 @@ class Simulation:
         n_ledger = n_ledger or n * (2 + options.attempts)
         shared = make_shared(scenario.network.capacity_kbps, scenario.budget_mcpu, n_ledger)
         n_active = peak_active(trace.t_s, trace.hold_s)
+        mine = [np.flatnonzero(requests["agent"] == a) for a in range(n_agents)]
         self.arena = Arena(
             world,
             shared,
@@ -144,22 +148,17 @@ class Simulation:
             nets,
             requests,
             make_records(n, options.rules.max_hops, world.chains.shape[1]),
+            make_lanes(mine, [peak_active(trace.t_s[rows], trace.hold_s[rows]) for rows in mine]),
             make_flows(n_active),
             np.zeros(1, np.int64),
         )
         n_inputs = observation_size(world, n_slots)
         self.agents = []
         for a in range(n_agents):
-            mine = np.flatnonzero(requests["agent"] == a)
-            stream = np.zeros(1, STREAM)
-            stream["agent"] = a
             size = buffer_sizes[a] if buffer_sizes else 0
-            own_active = peak_active(trace.t_s[mine], trace.hold_s[mine])
             self.agents.append(
                 Agent(
-                    stream,
-                    mine,
-                    make_flows(own_active),
+                    *lane_of.py_func(self.arena.lanes, a),
                     make_work(world, n_slots, options.rules.max_hops),
                     make_scratch(nets),
                     make_buffer(size, n_inputs, n_slots),
@@ -175,20 +174,24 @@ class Simulation:
         """Whether a stop was asked for."""
         return bool(self.arena.shared.control[STOP])
 
-    def serve(self, a: int, order: str, horizon_s: float = np.inf) -> int:
-        """Let one agent serve until it is done, its buffer is full, or a stop; see `arena` for the codes.
+    def serve(self, a: int, order: str) -> int:
+        """Let thread a serve requests of all agents until none is left or a stop; see `arena` for the codes.
 
         Raises:
             AgentError: the ledger or the flows' memory ran out (a defect of this library).
         """
         self.order = order
+        return self._run(a, KERNELS[order])
+
+    def roll_out(self, a: int, horizon_s: float = np.inf) -> int:
+        """Let agent a serve its own requests in free order until none is left, its buffer is full, an event is later
+        than the horizon, or a stop. Raises what `serve` raises."""
+        self.order = "free"
+        return self._run(a, serve_free, horizon_s)
+
+    def _run(self, a: int, kernel: Callable, *limits: float) -> int:
         while True:
-            if order == "arrival":
-                code = serve_arrival(self.arena, self.agents[a], self.options)
-            elif order == "pipeline":
-                code = serve_pipeline(self.arena, self.agents[a], self.options)
-            else:
-                code = serve_free(self.arena, self.agents[a], self.options, horizon_s)
+            code = kernel(self.arena, self.agents[a], self.options, *limits)
             if code in (NO_LEDGER, NO_ROOM):
                 raise AgentError(f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}")
             if code != BUSY:

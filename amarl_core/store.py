@@ -15,7 +15,7 @@ import pandas as pd
 from numba import njit
 
 from amarl_core.errors import AmarlError
-from amarl_core.native import INNER, KERNEL, held, lock, new_mutex, unlock
+from amarl_core.native import INLINE, INNER, held, lock, new_mutex, unlock
 
 COMMIT, ABORT, RELEASE = 0, 1, 2
 KINDS = ("commit", "abort", "release")
@@ -64,7 +64,7 @@ def make_shared(capacity_kbps: np.ndarray, budget_mcpu: np.ndarray, n_ledger: in
     )
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def read_snapshot(shared, into):
     """Copy the state under the lock into int64[R]; return its version."""
     waited = lock(shared.mutex)
@@ -90,7 +90,7 @@ def _write_ledger(shared, kind, row, agent, t_s, snapshot_version, resource):
     shared.control[N_LEDGER] += 1
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version):
     """Apply a delta or none of it.
 
@@ -129,7 +129,7 @@ def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version):
     return lacking, version
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def release(shared, resources, amounts, n, row, agent, t_s):
     """Give a committed delta back; return the store's version, or FULL_LEDGER."""
     waited = lock(shared.mutex)

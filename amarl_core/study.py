@@ -35,7 +35,7 @@ class Profile:
     n_timed_days: int = 10  # held-out days back to back in each timing
     n_compared_seeds: int = 1  # of the forms between SARL and AMARL and of the sweep over commit orders
     stock_steps: int = 20_000
-    bound_s: float = 60.0  # of solving for each bound: a weekday and a weekend day, by requests and by traffic
+    bound_s: float = 120.0  # of solving for each bound: a weekday and a weekend day, by requests and by traffic
     choices: dict = field(default_factory=dict)  # of TrainConfig
 
 

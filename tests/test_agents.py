@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from test_env import choose_at_random, stop_at_the_end
-from test_rollout import furthest_ahead
+from test_rollout import furthest_ahead, stop_soon
 from worlds import contended, offer
 
 import amarl_core.agents
@@ -296,7 +296,7 @@ def test_progress_is_written_told_and_logged_as_it_goes(toy, tmp_path, monkeypat
         assert threading.current_thread() is threading.main_thread()
 
     with caplog.at_level(logging.INFO, "amarl_core"):
-        run = train(toy, "amarl", 0, folder=tmp_path, days=6, on_progress=look, deterministic=deterministic)
+        run = train(toy, "amarl", 0, folder=tmp_path, days=30, on_progress=look, deterministic=deterministic)
     assert len(seen) >= 2
     assert all(told == written for told, written in seen)
     assert 0 < max(told for told, _ in seen) <= len(run.progress)
@@ -306,7 +306,15 @@ def test_progress_is_written_told_and_logged_as_it_goes(toy, tmp_path, monkeypat
 
 
 # ------------------------------------------------------------------------------------- stopping and failing
-def test_ctrl_c_keeps_what_there_is_and_marks_the_run_stopped(toy, tmp_path, monkeypatch):
+@pytest.fixture
+def ctrl_c_counts():
+    """Let SIGINT raise KeyboardInterrupt, which it does not in a process that a shell put in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_keeps_what_there_is_and_marks_the_run_stopped(toy, tmp_path, monkeypatch, ctrl_c_counts):
     """A real SIGINT while the agents run: models, progress and records are written, and are no results."""
     monkeypatch.setattr("amarl_core.progress.HEARTBEAT_S", 0.0)
 
@@ -339,7 +347,7 @@ def test_a_stop_from_a_widget_ends_the_run_as_stopped(toy, monkeypatch):
     def remember(self, *rest):
         made(self, *rest)
         if rest[-1] and any(rest[-1]):
-            threading.Timer(0.3, self.stop).start()
+            stop_soon(self)
 
     monkeypatch.setattr(Simulation, "__init__", remember)
     run = train(toy, "amarl", 0, days=40)

@@ -216,7 +216,7 @@ def rolled_out(toy, trace, config):
     simulation = Simulation(toy, run.world, trace, run.team, run.nets, options_for(config, learn=True),
                             [8 * len(trace) + config.max_hops])  # fmt: skip
     np.random.default_rng(7).random(out=simulation.agents[0].buffer.uniform)
-    assert simulation.serve(0, "free") == DONE
+    assert simulation.roll_out(0) == DONE
     return simulation, simulation.agents[0].buffer
 
 

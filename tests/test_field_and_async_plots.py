@@ -71,7 +71,7 @@ def test_forms_stand_beside_the_studys_sarl_and_amarl(study, evidence):
     assert (forms.groupby("form").size() == len(study.seeds) * len(study.days)).all()
     table = async_plots.forms_table(forms).frame.set_index("form")
     seconds = forms[forms["form"] == "amarl-sync"].groupby("seed")["train_s"].first().median()
-    assert table.loc["six agents in step", "training, s"] == f"{seconds:.1f}"
+    assert table.loc["a policy a service, in step", "training, s"] == f"{seconds:.1f}"
     assert "train" in async_plots.forms_figure(forms).alt
 
 

@@ -19,6 +19,7 @@ from amarl_core.evaluation import play_trace
 from amarl_core.rollout import depart, look_at_store, plan, try_commit
 from amarl_core.routing import CAUSES
 from amarl_core.simulation import AgentError, Simulation, Team, options_for, peak_active, play, run_threads
+from amarl_core.store import VERSION
 from amarl_core.teams import untrained
 from amarl_core.traces import repeat
 
@@ -215,16 +216,16 @@ def test_with_enough_attempts_no_conflict_is_final_in_order_of_arrival(busy, tea
         assert (decisions["attempts"] == 2).any()
 
 
-def slow_first_agent(monkeypatch, seconds: float) -> None:
-    """Let the first agent's thread begin late."""
-    serve = Simulation.serve
+def rolled_out_in_threads(team, trace, lag_s: float, late_s: float):
+    """Let every agent serve its own requests, as training does, the first one late; return the ledger."""
+    simulation = simulation_of(team, trace, lag_s=lag_s)
 
-    def late(self, a, order, *rest):
-        if a == 0:
-            time.sleep(seconds)
-        return serve(self, a, order, *rest)
+    def roll_out(a):
+        time.sleep(late_s if a == 0 else 0.0)
+        assert simulation.roll_out(a) == DONE
 
-    monkeypatch.setattr(Simulation, "serve", late)
+    run_threads(team.team.agents, roll_out, simulation.stop)
+    return simulation.ledger()
 
 
 def furthest_ahead(ledger, n_agents: int) -> float:
@@ -238,18 +239,24 @@ def furthest_ahead(ledger, n_agents: int) -> float:
 
 
 @pytest.mark.parametrize("lag_s", [0.0, 30.0, 300.0])
-def test_no_agent_runs_ahead_by_more_than_the_lag(busy, team, monkeypatch, lag_s):
-    """The first agent starts a third of a second late: the others must have waited for it."""
-    slow_first_agent(monkeypatch, 0.3)
-    ledger = play_trace(team, busy, "free", 1, lag_s=lag_s).ledger
-    assert furthest_ahead(ledger, 6) <= lag_s
+def test_no_agent_runs_ahead_by_more_than_the_lag(busy, team, lag_s):
+    """In training the first agent starts a third of a second late, and the others must have waited for it."""
+    assert furthest_ahead(rolled_out_in_threads(team, busy, lag_s, 0.3), 6) <= lag_s
+    assert furthest_ahead(play_trace(team, busy, "free", 1, lag_s=lag_s).ledger, 6) <= lag_s
 
 
-def test_an_unbounded_lag_lets_agents_run_ahead(busy, team, monkeypatch):
+def test_an_unbounded_lag_lets_agents_run_ahead(busy, team):
     """The contrast without which the test above would prove nothing."""
-    slow_first_agent(monkeypatch, 0.3)
-    ledger = play_trace(team, busy, "free", 1, lag_s=np.inf).ledger
-    assert furthest_ahead(ledger, 6) > 1000
+    assert furthest_ahead(rolled_out_in_threads(team, busy, np.inf, 0.3), 6) > 1000
+    assert furthest_ahead(play_trace(team, busy, "free", 1, lag_s=np.inf).ledger, 6) > 1000
+
+
+def test_agents_use_the_lag_they_may(busy, team):
+    """Threads serve an agent until it is as far ahead as it may be, and do not hand over event by event."""
+    ledger = play_trace(team, busy, "free", 1, lag_s=300.0).ledger
+    assert furthest_ahead(ledger, 6) > 150
+    agents = ledger["agent"].astype(str)
+    assert (agents != agents.shift()).mean() < 0.5
 
 
 def test_an_agent_without_requests_keeps_nobody_waiting(world, busy, team):
@@ -330,15 +337,15 @@ def test_of_two_plans_on_one_snapshot_the_second_aborts(link_kbps, mcpu, cause, 
 # ------------------------------------------------------------------------------------- stopping and failing
 @pytest.fixture
 def one_agent_hangs(monkeypatch):
-    """Hold the first agent's thread in Python, so that in free order the others wait for its clock."""
-    let_go, serve = threading.Event(), Simulation.serve
+    """Hold the first agent's thread in Python, so that in a rollout the others wait for its clock."""
+    let_go, roll_out = threading.Event(), Simulation.roll_out
 
-    def hanging(self, a, order, *rest):
+    def hanging(self, a, *rest):
         if a == 0:
             let_go.wait(30)
-        return serve(self, a, order, *rest)
+        return roll_out(self, a, *rest)
 
-    monkeypatch.setattr(Simulation, "serve", hanging)
+    monkeypatch.setattr(Simulation, "roll_out", hanging)
     yield let_go
     let_go.set()
 
@@ -348,7 +355,7 @@ def test_a_stop_ends_agents_that_wait_for_another(busy, team, one_agent_hangs):
     codes = {}
 
     def serve(a):
-        codes[a] = simulation.serve(a, "free")
+        codes[a] = simulation.roll_out(a)
 
     threads = [threading.Thread(target=serve, args=(a,), daemon=True) for a in range(6)]
     for thread in threads:
@@ -364,31 +371,45 @@ def test_a_stop_ends_agents_that_wait_for_another(busy, team, one_agent_hangs):
     assert codes[0] == STOPPED
 
 
-def test_in_arrival_order_nobody_waits_for_a_thread_that_hangs(world, busy, team, one_agent_hangs):
-    simulation = simulation_of(team, busy, window=2)
+@pytest.mark.parametrize("order", ["free", "arrival"])
+def test_in_evaluation_nobody_waits_for_a_thread_that_has_not_begun(world, busy, team, order):
+    simulation = simulation_of(team, busy, window=2, lag_s=10.0)
     codes = {}
     threads = [
-        threading.Thread(target=lambda a=a: codes.update({a: simulation.serve(a, "arrival")}), daemon=True)
-        for a in range(6)
+        threading.Thread(target=lambda a=a: codes.update({a: simulation.serve(a, order)}), daemon=True)
+        for a in range(1, 6)
     ]
     for thread in threads:
         thread.start()
-    for thread in threads[1:]:
+    for thread in threads:
         thread.join(30)
     assert codes == dict.fromkeys(range(1, 6), DONE)
     decisions, ledger = records(simulation)
     assert len(decisions) == len(busy)
-    assert not audit(world, decisions, ledger, busy, "arrival").count
+    assert not audit(world, decisions, ledger, busy, order).count
+
+
+def stop_soon(simulation) -> threading.Thread:
+    """Stop a simulation, from a thread of its own, as soon as its store has seen a hundred events."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 60
+        while simulation.arena.shared.control[VERSION] < 100 and time.monotonic() < deadline:
+            time.sleep(0.0002)
+        simulation.stop()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
 
 
 @pytest.mark.parametrize("order", ["free", "arrival"])
 def test_a_stopped_run_keeps_sound_records_of_what_it_did(world, busy, team, order):
     trace = repeat(busy, 20, float(busy.t_s[-1]) + 1.0)
     simulation = simulation_of(team, trace, lag_s=60.0, window=4)
-    timer = threading.Timer(0.15, simulation.stop)
-    timer.start()
+    stopper = stop_soon(simulation)
     play(simulation, order)
-    timer.join()
+    stopper.join()
     decisions, ledger = records(simulation)
     assert simulation.stopped
     assert 0 < len(decisions) < len(trace)
@@ -456,8 +477,8 @@ def test_memory_that_is_too_small_is_an_error_and_no_crash(busy, team, order):
     with pytest.raises(AgentError, match="ledger"):
         play(simulation, order)
     simulation = simulation_of(team, busy)
-    simulation.agents = [agent._replace(flows=make_flows(2)) for agent in simulation.agents]
-    simulation.arena = simulation.arena._replace(departures=make_flows(2))
+    lanes = simulation.arena.lanes._replace(first_flow=np.arange(0, 14, 2))  # room for two flows an agent
+    simulation.arena = simulation.arena._replace(departures=make_flows(2), lanes=lanes)
     with pytest.raises(AgentError, match="flows"):
         play(simulation, order)
 
@@ -465,11 +486,11 @@ def test_memory_that_is_too_small_is_an_error_and_no_crash(busy, team, order):
 def test_the_kernel_pauses_at_the_horizon(busy, single):
     simulation = simulation_of(single, busy)
     half = float(busy.t_s[1500])
-    assert simulation.serve(0, "free", half) == AHEAD
+    assert simulation.roll_out(0, half) == AHEAD
     decisions = simulation.decisions()
     assert len(decisions) == 1501, "an event at the horizon itself is served"
     assert simulation.ledger()["t_s"].max() <= half
-    assert simulation.serve(0, "free") == DONE
+    assert simulation.roll_out(0) == DONE
     assert len(simulation.decisions()) == len(busy)
 
 
