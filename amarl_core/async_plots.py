@@ -17,6 +17,8 @@ FORM_NAMES = {
     "amarl-serial": "a policy a service, one thread",
     "amarl-sync": "a policy a service, in step",
     "sarl-wide": "SARL, as many parameters as AMARL",
+    "amarl-lag-60": "AMARL, lag of 1 min",
+    "amarl-lag-600": "AMARL, lag of 10 min",
     "amarl-lag-inf": "AMARL, no lag bound",
 }
 

@@ -33,7 +33,7 @@ class TrainConfig:
     days: int = 8  # training days, one continuous timeline
     passes: int = 1  # traversals of those days
     # the request
-    mask: str = "delay"  # action mask: immediate (the paper), delay or reachable
+    mask: str = "reachable"  # action mask: immediate (the paper), delay, or reachable, which `ablate_masks` compares
     slot_order: str = "priced"  # order of the neighbour slots: priced or static
     max_slots: int = 10  # neighbours kept at most
     max_hops: int = 24  # links of a walk at most

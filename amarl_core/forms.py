@@ -16,6 +16,8 @@ FORMS: dict[str, dict] = {
     "amarl-serial": dict(method="amarl-serial"),  # six policies, one thread
     "amarl-sync": dict(method="amarl-sync"),  # six agents that wait for each other at every update
     "sarl-wide": dict(method="sarl", width=106),  # one policy of as many parameters as AMARL's six together
+    "amarl-lag-60": dict(method="amarl", lag_s=60.0),  # clocks of training closer together than the study's
+    "amarl-lag-600": dict(method="amarl", lag_s=600.0),
     "amarl-lag-inf": dict(method="amarl", lag_s=np.inf),
 }
 """Each form as what it changes in the configuration of the study."""

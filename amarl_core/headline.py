@@ -15,6 +15,7 @@ from amarl_core.records import (
     gos_by_day,
     load_bounds,
     load_forms,
+    load_masks,
     load_study,
     load_verdicts,
 )
@@ -50,6 +51,7 @@ def headline(evidence: Evidence) -> dict:
         "bound": load_bounds(study).to_dict("records"),
         "verdicts": _verdicts(study),
         "forms": _forms(evidence),
+        "masks": _masks(study),
         "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},
         "gos_attempts_1": {method: float(gos_by_day(evidence.arrival1, method).mean()) for method in METHODS},
         "gos_free": {method: float(gos_by_day(evidence.free3, method).mean()) for method in METHODS},
@@ -97,6 +99,17 @@ def _forms(evidence: Evidence) -> dict:
     """Return GoS (%) and training seconds of the forms between SARL and AMARL, means and medians."""
     forms = forms_of(evidence, load_forms(evidence.study)).groupby("form")
     return {form: {"gos_mean": part["gos"].mean(), "train_s": part["train_s"].median()} for form, part in forms}
+
+
+def _masks(study: Study) -> dict:
+    """Return GoS (%, validation days, three attempts) and µs a request by mask and method."""
+    masks = load_masks(study)
+    table = masks[masks["attempts"] == masks["attempts"].max()].groupby(["mask", "method"])
+    result: dict = {}
+    for (mask, method), part in table:
+        figures = {"gos_mean": 100 * part["gos"].mean(), "us_per_request": part["us_per_request"].mean()}
+        result.setdefault(mask, {})[method] = figures
+    return result
 
 
 def _with_interval(matrix: np.ndarray) -> dict:

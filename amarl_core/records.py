@@ -282,6 +282,11 @@ def load_forms(study: Study) -> pd.DataFrame:
     return read_frame(study.folder / "forms.parquet")
 
 
+def load_masks(study: Study) -> pd.DataFrame:
+    """Read the ablation of action masks; see `ablate_masks.mask_ablation` for its columns."""
+    return read_frame(study.folder / "masks.parquet")
+
+
 def load_bounds(study: Study) -> pd.DataFrame:
     """Read the upper bounds: columns day, weight, upper, primal, gap, covered ...; see `bound_day.DayBound`."""
     parts = [read_frame(path) for path in sorted((study.folder / "bounds").glob("*.parquet"))]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from amarl_core import forms
+from amarl_core.ablate_masks import mask_ablation
 from amarl_core.agents import train, training_trace
 from amarl_core.asynchrony import SHORT, settings, sweep
 from amarl_core.audit import audit
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("free", 3)}
 """Commit order and attempts of each test; the headline is the first."""
+
+ABLATION_DAYS = 4
+"""Training days of each team that the action masks are compared by, unless the study trains for fewer."""
 
 
 def two_days(info: dict) -> list[str]:
@@ -194,6 +198,12 @@ def asynchrony_step(folder: Path, info: dict) -> None:
     write_frame(folder / "asynchrony.parquet", sweep(runs, [scenario.test_trace(info["test_days"][0])], chosen))
 
 
+def masks_step(folder: Path, info: dict) -> None:
+    """Train and test with every action mask, on training and validation days alone."""
+    seeds, days = info["seeds"][: info["n_compared_seeds"]], info["choices"].get("days", ABLATION_DAYS)
+    write_frame(folder / "masks.parquet", mask_ablation(load_scenario(info["scenario"]), days=days, seeds=seeds))
+
+
 def stock_step(folder: Path, info: dict) -> None:
     """Measure stock sb3-contrib's rate on the same requests."""
     log.info("stock sb3-contrib MaskablePPO on RoutingEnv, %d steps", info["stock_steps"])
@@ -206,6 +216,7 @@ WHOLE = {
     "stock": stock_step,
     "forms": forms_step,
     "asynchrony": asynchrony_step,
+    "masks": masks_step,
 }
 """Steps that are done once for all methods and seeds."""
 

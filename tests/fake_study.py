@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from amarl_core import batch
 from amarl_core.asynchrony import settings
 from amarl_core.forms import FORMS
+from amarl_core.routing import CAUSES as ALL_CAUSES
 
 #            service: (share of requests, budget ms, hardness, mean kbps)
 SERVICES = {
@@ -177,7 +179,7 @@ def write_run(folder: Path, method: str, seed: int, n: int) -> None:
             "method": method,
             "seed": seed,
             "days": 12,
-            "mask": "delay",
+            "mask": "reachable",
             "ppo": {"learning_rate": 0.0003, "batch_size": 2048},
         },
     )
@@ -274,6 +276,23 @@ def fake_forms(rng: np.random.Generator, seeds: tuple[int, ...]) -> pd.DataFrame
     )  # fmt: skip
 
 
+def fake_masks(rng: np.random.Generator, seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Invent an ablation of action masks: the further a mask looks, the fewer dead ends."""
+    rows = []
+    for mask, lost in (("immediate", 0.03), ("delay", 0.025), ("reachable", 0.02)):
+        for method, seed, day, attempts in product(("sarl", "amarl"), seeds, (1, 3), (3, 1)):
+            conflicts = 0.002 if attempts == 1 and method == "amarl" else 0.0
+            shares = {f"share_{cause}": 0.0 for cause in ALL_CAUSES[1:]}
+            shares |= {"share_dead_end_compute": lost, "share_conflict_node": conflicts}
+            rows.append(
+                {"mask": mask, "method": method, "seed": seed, "day": day, "attempts": attempts,
+                 "gos": 1 - lost - conflicts, "decisions_per_request": 3.0, "us_per_decision": rng.uniform(1, 2),
+                 "us_per_request": rng.uniform(3, 6), "untrained_gos": 0.8, "train_gos_1": 0.9 - lost,
+                 "train_gos_2": 0.98 - lost} | shares
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def fake_bounds(day: str) -> pd.DataFrame:
     """Invent the bounds of a day."""
     return pd.DataFrame(
@@ -342,6 +361,7 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
     fake_verdicts(rng, seeds).to_parquet(folder / "verdicts.parquet")
     fake_sweep(rng, seeds).to_parquet(folder / "asynchrony.parquet")
     fake_forms(rng, seeds).to_parquet(folder / "forms.parquet")
+    fake_masks(rng, seeds).to_parquet(folder / "masks.parquet")
     (folder / "bounds").mkdir()
     for day in (DAYS[0], DAYS[-1]):
         fake_bounds(day).to_parquet(folder / "bounds" / f"{day}.parquet")

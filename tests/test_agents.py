@@ -46,13 +46,14 @@ def same_weights(a, b) -> bool:
 def test_a_trained_team_beats_random_choices_and_an_untrained_one(toy, toy_day, method):
     """GoS of the held-out toy weekday after six days of training, seeds 0 to 2, when written.
 
+    With the mask `delay`, which leaves most to learn: dead ends are not foreseen.
     Random valid choices 81.9 %; untrained 64-86 % (sarl), 71-80 % (amarl); trained 98.3 % (sarl), 98.1-98.4 %
     (amarl); shortest feasible path 98.4 %.
     """
-    env = stop_at_the_end(RoutingEnv(toy, toy_day))
+    config = make_config(method=method, days=6, mask="delay")
+    env = stop_at_the_end(RoutingEnv(toy, toy_day, config=config))
     choose_at_random(env)
     random = env.decisions()["accepted"].mean()
-    config = make_config(method=method, days=6)
     before = evaluate(untrained(toy, config), toy_day)["accepted"].mean()
     after = evaluate(train(toy, config=config), toy_day)["accepted"].mean()
     assert random < 0.88 and before < 0.92
@@ -91,13 +92,13 @@ def test_the_sizes_of_rollouts_do_not_depend_on_threads(toy, monkeypatch):
     config = make_config(method="amarl", days=3, deterministic=True)
     trace, run = training_trace(toy, config), untrained(toy, config)
     sizes = rollout_sizes(run, trace)
-    serve = Simulation.serve
+    roll_out = Simulation.roll_out
 
     def late(self, a, *rest):
         threading.Event().wait(0.1 * (2 - a))
-        return serve(self, a, *rest)
+        return roll_out(self, a, *rest)
 
-    monkeypatch.setattr(Simulation, "serve", late)
+    monkeypatch.setattr(Simulation, "roll_out", late)
     assert rollout_sizes(run, trace) == sizes
 
 

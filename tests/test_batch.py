@@ -101,6 +101,7 @@ def test_reproduce_writes_every_page_the_index_and_the_headline():
     assert headline["baselines"][headline["best_baseline"]] == max(headline["baselines"].values())
     assert sum(headline["verdicts"]["amarl"].values()) == pytest.approx(100)
     assert {"sarl", "amarl", "sarl-async", "amarl-sync"} <= set(headline["forms"])
+    assert headline["masks"]["reachable"]["amarl"]["gos_mean"] > headline["masks"]["delay"]["amarl"]["gos_mean"]
 
 
 def test_figures_for_the_readme_are_small(tmp_path):

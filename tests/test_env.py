@@ -224,11 +224,11 @@ def rolled_out(toy, trace, config):
     (None, {}),
     ("video", {}),
     ("ar", {}),
-    ("voice", {}),
+    ("voice", dict(mask="delay")),
     (None, SELFISH),
-    (None, dict(mask="reachable")),
+    (None, dict(mask="delay")),
     (None, dict(mask="immediate", max_slots=3, max_hops=7, success=0.3, failure=-0.7, beta=0.123)),
-], ids=["all", "video", "ar", "voice", "selfish", "reachable", "few slots"])  # fmt: skip
+], ids=["all", "video", "ar", "voice", "selfish", "delay", "few slots"])  # fmt: skip
 def test_the_rollout_and_the_environment_agree_to_the_bit(toy, toy_day, service, settings):
     """The same actions give the same observations, masks, rewards, outcomes and ledger."""
     config = make_config(method="sarl", **settings)

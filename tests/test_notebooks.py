@@ -13,6 +13,7 @@ from amarl_core import (
     batch,
     failure_plots,
     field_plots,
+    mask_plots,
     paper,
     records,
     targets,
@@ -98,6 +99,7 @@ def test_the_gos_page_gives_the_table_of_its_records(smoke_study):
 def test_the_causes_page_gives_the_finding_of_its_records(smoke_study):
     finding = failure_plots.failure_finding(records.load_outcomes(smoke_study))
     assert finding in page("40_failure_causes")
+    assert mask_plots.mask_figure(records.load_masks(smoke_study)).alt in page("40_failure_causes")
 
 
 def test_the_page_on_rules_gives_the_answers_of_its_records(smoke_study):

@@ -122,11 +122,12 @@ def test_six_agents_on_one_network_break_no_rule(world, busy, team, order, attem
         assert conflicts == 0, "without planning ahead every plan is on the state it commits to"
 
 
+@pytest.mark.parametrize("mask", ["immediate", "delay"])
 @pytest.mark.parametrize("order, how", [("free", dict(lag_s=60.0)), ("arrival", dict(window=4))])
-def test_agents_that_look_ahead_break_no_rule(world, busy, order, how):
-    """The mask that searches the snapshot, in threads and with plans made again after a conflict."""
-    ahead = untrained(world, make_config(method="amarl", seed=1, mask="reachable"))
-    played = play_trace(ahead, busy, order, 3, **how)
+def test_agents_that_do_not_look_ahead_break_no_rule(world, busy, order, how, mask):
+    """The masks that walk into dead ends, in threads and with plans made again after a conflict."""
+    near = untrained(world, make_config(method="amarl", seed=1, mask=mask))
+    played = play_trace(near, busy, order, 3, **how)
     report = audit(world, played.decisions, played.ledger, busy, order)
     assert report.ok, report.summary()
     assert 0 < report.admissions < report.requests == len(busy)

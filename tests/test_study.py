@@ -101,6 +101,12 @@ def test_forms_and_sweep_were_audited_without_a_finding(done):
     assert (forms.loc[forms["form"] == "amarl-sync", "idle_s"] > 0).all()
 
 
+def test_every_mask_was_compared(done):
+    masks = read_frame(done / "masks.parquet")
+    assert set(masks["mask"]) == {"immediate", "delay", "reachable"}
+    assert set(masks["method"]) == set(METHODS)
+
+
 def test_no_method_is_above_the_bound(done):
     audits = read_frame(done / "audits.parquet").query("variant == 'arrival3'")
     for day in DAYS:
