@@ -64,7 +64,7 @@ def _is_integer(value: Any, least: int, most: float = np.inf) -> bool:
 
 _VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: _is_integer(value, 0, 2**62), "an integer from 0"),
-    "k": (lambda value: _is_integer(value, 1, 256), "an integer from 1 to 256"),
+    "k": (lambda value: _is_integer(value, 1, 1024), "an integer from 1 to 1024"),
     "moves": (lambda value: _is_integer(value, 1, 64), "an integer from 1 to 64"),
     "mu": (lambda value: 1 < value < np.inf, "a number over 1"),
     "reserve_above": (lambda value: value >= 0, "a share, at least 0"),

@@ -19,6 +19,8 @@ from scipy.sparse import csr_array, sparray
 MAX_STEPS = 100
 KEEP_INSIDE = 0.995
 """Share of the way to the border that a step goes at most."""
+RIDGES = 8
+"""Times that the diagonal of Newton's equations is raised, each time a hundredfold, before the method stops."""
 
 
 @dataclass
@@ -73,13 +75,14 @@ class _Newton:
         normal = (weighted @ system.columns - scaled @ self.by_group.T).toarray()
         normal[np.diag_indices_from(normal)] += at.s / at.prices
         ridge = 1e-14 * normal.diagonal().max()
-        while True:
+        for _ in range(RIDGES):
             try:
                 self.factor = cho_factor(normal, lower=True, check_finite=False)
                 return
             except LinAlgError:  # rounding near the optimum: lean on the diagonal
                 normal[np.diag_indices_from(normal)] += ridge
                 ridge *= 100
+        raise LinAlgError("Newton's equations are singular, or not finite")
 
     def step(self, target_x: np.ndarray, target_s: np.ndarray, target_t: np.ndarray) -> _Point:
         """Return the direction that moves the three products x z, s prices, t rents by the targets."""
@@ -116,7 +119,13 @@ def solve_packing(
     for _ in range(MAX_STEPS):
         if at.gap() <= tolerance:
             break
-        at = _advance(system, at)
+        try:
+            further = _advance(system, at)
+        except LinAlgError:
+            break
+        if not np.isfinite(further.gap()):
+            break
+        at = further
     return at.x, at.prices
 
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 TUNING_SEED = 101
 """Seed of the training days used for calibration; learners train on other seeds."""
 
-_K = [dict(k=k) for k in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
+_K = [dict(k=k) for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)]
 _BASES: list[dict[str, Any]] = [
     dict(base="shortest_feasible"),
     dict(base="reservation", reserve_above=0.1),
@@ -32,10 +32,10 @@ _BASES: list[dict[str, Any]] = [
 GRID: dict[str, list[dict[str, Any]]] = {
     "k_shortest_first_fit": _K,
     "k_shortest_least_loaded": _K,
-    "priced": [dict(mu=mu) for mu in (10.0, 100.0, 1e3, 1e4, 1e5)],
+    "priced": [dict(mu=mu) for mu in (10.0, 100.0, 1e3, 1e4, 1e5, 1e6)],
     "reservation": [dict(reserve_above=share) for share in (0.05, 0.1, 0.2, 0.4, 0.6)],
     "priced_reservation": [
-        dict(mu=mu, reserve_above=share) for mu in (100.0, 1e3, 1e4) for share in (0.2, 0.4, 0.6, 0.8)
+        dict(mu=mu, reserve_above=share) for mu in (100.0, 1e3, 1e4, 1e5) for share in (0.2, 0.4, 0.6, 0.8)
     ],
     "reoptimise": [dict(moves=moves, **base) for base in _BASES for moves in (1, 2, 4, 8)],
     "milp_lookahead": [dict(window_s=seconds, **_BASES[1]) for seconds in (10.0, 30.0)],

@@ -13,6 +13,7 @@ from scipy.optimize import LinearConstraint, linprog, milp
 from scipy.sparse import csr_array, random_array, vstack
 from worlds import contended, make_network, make_trace, make_world, offer, random_world
 
+from amarl_core import bound_interior
 from amarl_core.baselines import RULES, baseline, tuned
 from amarl_core.bound_interior import solve_packing
 from amarl_core.bound_program import make_program
@@ -303,6 +304,26 @@ def test_the_interior_point_meets_linprog(seed):
     rents = np.zeros(n)
     np.maximum.at(rents, group, worth - rows.T @ prices)
     assert prices.sum() + rents.sum() == pytest.approx(optimum, abs=1e-6)
+
+
+@pytest.mark.parametrize("broken_at", [0, 3])
+def test_an_interior_point_that_breaks_down_keeps_its_last_sound_point(monkeypatch, broken_at):
+    """Newton's equations that cannot be solved, at the first step or later, end the method and not the bound."""
+    rows, group, worth = csr_array(np.array([[0.6, 0.5, 0.7]])), np.array([0, 1, 2]), np.ones(3)
+    solved, steps = bound_interior.cho_factor, []
+
+    def breaking(matrix, **options):
+        steps.append(1)
+        if len(steps) > broken_at:
+            raise bound_interior.LinAlgError
+        return solved(matrix, **options)
+
+    monkeypatch.setattr(bound_interior, "cho_factor", breaking)
+    x, prices = solve_packing(rows, group, worth, 1e-9)
+    assert len(steps) == broken_at + bound_interior.RIDGES
+    assert (rows @ x <= 1).all() and (x >= 0).all()
+    rents = np.maximum(worth - rows.T @ prices, 0)
+    assert worth @ x <= 1 + (0.5 / 0.6) + 1e-9 <= prices.sum() + rents.sum() + 1e-9
 
 
 @pytest.mark.parametrize(
