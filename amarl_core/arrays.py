@@ -7,6 +7,9 @@ import numpy as np
 SLOT_FEATURES = 8
 GLOBAL_FEATURES = 7
 
+REFERENCE_HOLD_S = 600.0
+"""A priced cost counts for a holding time of this, in s; a service that holds twice as long on average costs twice."""
+
 LINK = np.dtype([("source", "i8"), ("target", "i8"), ("capacity", "i8"), ("delay", "f8"), ("share", "f8")])
 """`share` is 1 / capacity: a division less in the innermost loops."""
 
@@ -65,6 +68,7 @@ class World(NamedTuple):
     to_go: np.ndarray  # float64[S, K + 1, N, N], least idle ms [service, stage, destination, node]
     so_far: np.ndarray  # float64[S, K + 1, N, N], least idle ms [service, stage, source, node]
     price: np.ndarray  # float64[steps + 1], mu^u - 1 by utilisation
+    hold: np.ndarray  # float64[S], mean holding time over REFERENCE_HOLD_S
 
 
 class Work(NamedTuple):
@@ -99,11 +103,12 @@ class Work(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How requests are routed: codes of mask and slot order, and the longest walk."""
+    """How requests are routed: codes of mask and slot order, the longest walk, whether the agent may refuse."""
 
     mask: int
     slot_order: int
     max_hops: int
+    may_refuse: int = 0
 
 
 def make_world(scenario, mu: float = 100.0, steps: int = 4096) -> World:
@@ -146,6 +151,7 @@ def make_world(scenario, mu: float = 100.0, steps: int = 4096) -> World:
         np.ascontiguousarray(scenario.delay_to_go),
         np.ascontiguousarray(scenario.delay_so_far),
         mu ** (np.arange(steps + 1) / steps) - 1,
+        np.ascontiguousarray(scenario.hold_mean_s / REFERENCE_HOLD_S, np.float64),
     )
 
 

@@ -20,6 +20,8 @@ FORM_NAMES = {
     "amarl-lag-60": "AMARL, lag of 1 min",
     "amarl-lag-600": "AMARL, lag of 10 min",
     "amarl-lag-inf": "AMARL, no lag bound",
+    "amarl-obliging": "AMARL that never refuses",
+    "amarl-selfish": "AMARL, paid for itself alone",
 }
 
 

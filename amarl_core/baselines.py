@@ -29,6 +29,7 @@ RULES = (
     "priced",
     "reservation",
     "priced_reservation",
+    "priced_admission",
     "reoptimise",
 )
 """Rules that serve a day in seconds."""
@@ -52,6 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "priced": dict(mu=100.0),
     "reservation": dict(reserve_above=0.2, loose_ms=50.0),
     "priced_reservation": dict(mu=100.0, reserve_above=0.2, loose_ms=50.0),
+    "priced_admission": dict(mu=100.0, worth=10.0),
     "reoptimise": dict(moves=4, **_OF_BASE),
     "milp_lookahead": dict(window_s=30.0, k=8, **_OF_BASE),
 }
@@ -67,6 +69,7 @@ _VALID: dict[str, tuple[Callable[[Any], bool], str]] = {
     "k": (lambda value: _is_integer(value, 1, 1024), "an integer from 1 to 1024"),
     "moves": (lambda value: _is_integer(value, 1, 64), "an integer from 1 to 64"),
     "mu": (lambda value: 1 < value < np.inf, "a number over 1"),
+    "worth": (lambda value: value > 0, "a number over 0"),
     "reserve_above": (lambda value: value >= 0, "a share, at least 0"),
     "loose_ms": (lambda value: value >= 0, "milliseconds, at least 0"),
     "window_s": (lambda value: 0 < value < np.inf, "seconds, over 0"),
@@ -97,10 +100,13 @@ def baseline(name: str, **settings: Any) -> Baseline:
             network), `k_shortest_least_loaded` (of these the one whose fullest link or pool is least full
             afterwards), `priced` (least exponential price mu^u - 1 of links and pools), `reservation` (shortest
             feasible, but a loose service leaves an edge pool alone once it is used by a share), `priced_reservation`
-            (both), `reoptimise` (a base rule that moves active flows when it finds no route), `milp_lookahead` (the
-            requests of a window are decided together when it begins, so it knows a window's length of the future).
+            (both), `priced_admission` (priced, and a request that costs more than it is worth is refused),
+            `reoptimise` (a base rule that moves active flows when it finds no route), `milp_lookahead` (the requests
+            of a window are decided together when it begins, so it knows a window's length of the future).
         settings: those of the rule in `SETTINGS`:
             mu: base of the prices, over 1.
+            worth: the highest price of a route that is taken, for a service that holds for 10 minutes on average; a
+                service that holds twice as long pays twice.
             reserve_above: share of an edge pool's budget from which loose services leave it alone.
             loose_ms: a service is loose when its latency bound is at least this.
             seed: of the random walk.
@@ -134,18 +140,25 @@ def baseline(name: str, **settings: Any) -> Baseline:
     elif name in ("min_hop", "widest_shortest"):
         criterion = BY_HOPS
     share = chosen["reserve_above"] if "reservation" in planned_as else ALWAYS
-    rule = Rule(criterion, int(name != "fixed_shortest"), float(share), float(chosen.get("loose_ms", 50.0)))
+    rule = Rule(
+        criterion,
+        int(name != "fixed_shortest"),
+        float(share),
+        float(chosen.get("loose_ms", 50.0)),
+        float(chosen.get("worth", np.inf)),
+    )
     methods = {"random_feasible": WALK, "widest_shortest": WIDEST}
     method = LISTED if name.startswith("k_shortest") else methods.get(name, EXACT)
     return Baseline(name, rule, method, float(chosen.get("mu", 100.0)), MappingProxyType(chosen))
 
 
 TUNED: dict[str, dict[str, Any]] = {
-    "k_shortest_first_fit": dict(k=256),
-    "k_shortest_least_loaded": dict(k=256),
+    "k_shortest_first_fit": dict(k=512),
+    "k_shortest_least_loaded": dict(k=512),
     "priced": dict(mu=1e5),
     "reservation": dict(reserve_above=0.1),
-    "priced_reservation": dict(mu=1e4, reserve_above=0.4),
+    "priced_reservation": dict(mu=1e5, reserve_above=0.4),
+    "priced_admission": dict(mu=1e3, worth=40.0),
     "reoptimise": dict(base="priced_reservation", mu=1e3, reserve_above=0.6, moves=1),
     "milp_lookahead": dict(base="reservation", reserve_above=0.1, window_s=30.0),
 }

@@ -37,6 +37,11 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "priced_reservation": [
         dict(mu=mu, reserve_above=share) for mu in (100.0, 1e3, 1e4, 1e5) for share in (0.2, 0.4, 0.6, 0.8)
     ],
+    "priced_admission": [
+        dict(mu=mu, worth=worth)
+        for mu, worths in ((100.0, (3.0, 5.0, 8.0)), (1e3, (20.0, 40.0, 60.0)), (1e4, (200.0, 400.0, 800.0)))
+        for worth in worths
+    ],
     "reoptimise": [dict(moves=moves, **base) for base in _BASES for moves in (1, 2, 4, 8)],
     "milp_lookahead": [dict(window_s=seconds, **_BASES[1]) for seconds in (10.0, 30.0)],
 }

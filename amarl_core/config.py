@@ -30,7 +30,7 @@ class TrainConfig:
 
     method: str = "amarl"  # one of ALL_METHODS
     seed: int = 0
-    days: int = 8  # training days, one continuous timeline
+    days: int = 16  # training days, one continuous timeline
     passes: int = 1  # traversals of those days
     # the request
     mask: str = "reachable"  # action mask: immediate (the paper), delay, or reachable, which `ablate_masks` compares
@@ -38,10 +38,11 @@ class TrainConfig:
     max_slots: int = 10  # neighbours kept at most
     max_hops: int = 24  # links of a walk at most
     mu: float = 1000.0  # base of the exponential price mu^u - 1
-    # the reward: success or failure, minus beta x priced cost, minus hop_cost a hop
+    # the reward: success or failure, minus beta x priced cost x holding time, minus hop_cost a hop
     success: float = 1.0
     failure: float = -1.0
-    beta: float = 0.05
+    beta: float = 0.05  # for a service that holds for 10 minutes on average; twice for one that holds for 20
+    may_refuse: bool = True  # whether an agent refuses what its critic expects to earn less than `failure`
     hop_cost: float = 0.005
     # asynchrony while training
     lag_s: float = 3600.0  # how far an agent's clock may run ahead of the slowest, s of simulated time
@@ -85,8 +86,9 @@ class TrainConfig:
         for name in ("success", "failure"):
             self._check(name, float, -1e6)
         self._check("mu", float, 1.0 + 1e-9)
-        if not isinstance(self.deterministic, bool):
-            raise AmarlError(f"deterministic is {self.deterministic!r}; expected True or False")
+        for name in ("deterministic", "may_refuse"):
+            if not isinstance(getattr(self, name), bool):
+                raise AmarlError(f"{name} is {getattr(self, name)!r}; expected True or False")
 
     @property
     def is_serial(self) -> bool:
@@ -113,8 +115,8 @@ class TrainConfig:
             raise AmarlError(f"{name} is {value!r}; expected {wanted} from {least:g} to {most:g}")
 
 
-SELFISH = dict(beta=0.0, hop_cost=0.02, slot_order="static")
-"""The ablation: an agent is paid for its own acceptance alone and slots stand in static order."""
+SELFISH = dict(beta=0.0, hop_cost=0.02, slot_order="static", may_refuse=False)
+"""The ablation: an agent is paid for its own acceptance alone, never refuses, and slots stand in static order."""
 
 
 def make_config(**choices: object) -> TrainConfig:

@@ -1,7 +1,8 @@
 """The routing task as a Gymnasium environment, on the same kernels as the compiled rollout.
 
 One request is one episode; one step is one choice among the allowed neighbour slots (hops without a choice are
-walked on their own). Requests that need no choice at all are settled inside `reset` and recorded.
+walked on their own). Requests that need no choice at all are settled inside `reset` and recorded. Nothing is refused
+here: that is up to whoever knows what serving a request is worth.
 """
 
 from typing import Any
@@ -128,7 +129,8 @@ class RoutingEnv(gym.Env):
         take(self.world, work, self._arena.requests[self._row], work.slot_link[action])
         is_open = self._is_open()
         options = self._options
-        reward = -options.beta * (float(walk["price"]) - price) - options.hop_cost * (int(walk["n_links"]) - hops)
+        beta = options.beta * float(self.world.hold[self._arena.requests[self._row]["service"]])
+        reward = -beta * (float(walk["price"]) - price) - options.hop_cost * (int(walk["n_links"]) - hops)
         info: dict[str, Any] = {}
         if not is_open:
             accepted = self._finish()

@@ -214,7 +214,9 @@ def failure_table(outcomes: pd.DataFrame) -> Table:
     for service in offered.index.unique("service"):
         for method in METHODS:
             part = shares[(shares["service"] == service) & (shares["method"] == method)]
-            kinds = [part.loc[part["cause"].str.startswith(k), "share"].sum() for k in ("dead_end", "conflict")]
+            kinds = [
+                part.loc[part["cause"].str.startswith(k), "share"].sum() for k in ("dead_end", "conflict", "refused")
+            ]
             kinds.append(part["share"].sum() - sum(kinds))
             counts = [f"{offered[(service, method)] / days:,.0f}", f"{part['per_day'].sum():,.1f}"]
             rows.append([service_name(service), method_name(method), *counts, *[f"{abs(k):.2f}" for k in kinds]])
@@ -225,6 +227,7 @@ def failure_table(outcomes: pd.DataFrame) -> Table:
         "failed a day",
         "dead ends, %",
         "conflicts, %",
+        "refused, %",
         "hop limit, %",
     ]
     caption = f"Percent of the service's requests. {sample_size(outcomes)}, means over both."

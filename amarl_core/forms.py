@@ -7,6 +7,7 @@ import pandas as pd
 
 from amarl_core.agents import train, training_trace
 from amarl_core.audit import audit
+from amarl_core.config import SELFISH
 from amarl_core.evaluation import play_trace
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ FORMS: dict[str, dict] = {
     "amarl-lag-60": dict(method="amarl", lag_s=60.0),  # clocks of training closer together than the study's
     "amarl-lag-600": dict(method="amarl", lag_s=600.0),
     "amarl-lag-inf": dict(method="amarl", lag_s=np.inf),
+    "amarl-obliging": dict(method="amarl", may_refuse=False),  # serves whatever it can
+    "amarl-selfish": dict(method="amarl", **SELFISH),
 }
 """Each form as what it changes in the configuration of the study."""
 

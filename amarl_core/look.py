@@ -39,6 +39,7 @@ CAUSE_COLORS = {
     "dead_end_loop": "#f6d6cf",
     "dead_end_slots": "#4d1320",
     "hop_limit": "#9a9a9a",
+    "refused": "#c9bd9b",
     "conflict_link": "#4b3f8f",
     "conflict_node": "#a79fd9",
 }
@@ -49,6 +50,7 @@ CAUSE_NAMES = {
     "dead_end_loop": "dead end: loop",
     "dead_end_slots": "dead end: slots",
     "hop_limit": "hop limit",
+    "refused": "refused",
     "conflict_link": "conflict: link",
     "conflict_node": "conflict: node",
 }

@@ -79,6 +79,9 @@ def build_model(config: TrainConfig, n_inputs: int, n_slots: int, seed: int) -> 
             ),
         )
     model.set_logger(Logger(None, []))
+    if config.may_refuse:
+        with torch.no_grad():  # a critic that knows nothing yet expects nothing, and so refuses nothing
+            model.policy.value_net.weight.zero_()
     return model
 
 

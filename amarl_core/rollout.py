@@ -12,8 +12,21 @@ from amarl_core.departures import pop, push
 from amarl_core.gate import announce, slowest, wait_for
 from amarl_core.inference import actor, critic, most_likely, sample
 from amarl_core.native import INLINE, KERNEL
-from amarl_core.routing import ACCEPTED, CONFLICT_LINK, CONFLICT_NODE, begin, observe, route_delta, take, to_decision
+from amarl_core.routing import (
+    ACCEPTED,
+    CONFLICT_LINK,
+    CONFLICT_NODE,
+    REFUSED,
+    begin,
+    observe,
+    route_delta,
+    take,
+    to_decision,
+)
 from amarl_core.store import STOP, commit, read_snapshot, release
+
+SERVED_ANYWAY = 8
+"""In training one request in so many is never refused."""
 
 
 @njit(**INLINE)
@@ -26,8 +39,19 @@ def _note_inputs(buffer, b, work):
 
 
 @njit(**INLINE)
+def _refuses(arena, agent, options, row, policy):
+    """Whether an agent expects less of serving the request than `failure`, which is what refusing it earns.
+
+    In training some requests are served all the same, or the critic would not learn that times have changed.
+    """
+    if not options.rules.may_refuse or (options.learn and row % SERVED_ANYWAY == 0):
+        return False
+    return critic(arena.nets, policy, agent.work.observation, agent.scratch) < options.failure
+
+
+@njit(**INLINE)
 def plan(arena, agent, options, row, policy):
-    """Walk one request on the snapshot in `agent.work`, asking the policy wherever there is a choice.
+    """Walk one request on the snapshot in `agent.work`, asking the policy wherever there is a choice; or refuse it.
 
     Returns:
         Whether the route is complete; the route stands in `arena.records` either way.
@@ -36,7 +60,11 @@ def plan(arena, agent, options, row, policy):
     request = arena.requests[row]
     w = work.walk[0]
     while to_decision(world, work, request, options.rules):
+        is_first = not w.priced
         observe(world, work, request, options.rules)
+        if is_first and _refuses(arena, agent, options, row, policy):
+            w.cause = REFUSED
+            break
         actor(arena.nets, policy, work.observation, agent.scratch)
         if options.learn:
             b = buffer.fill[0]
@@ -138,8 +166,8 @@ def depart(arena, work, row, t_s):
 
 
 @njit(**KERNEL)
-def close_episode(agent, options, first, accepted):
-    """Turn the decisions of one request into rewards, advantages (GAE) and returns."""
+def close_episode(agent, options, first, accepted, hold):
+    """Turn the decisions of one request into rewards, advantages (GAE) and returns; `hold` scales its prices."""
     buffer = agent.buffer
     w = agent.work.walk[0]
     price, hops = w.price, w.n_links
@@ -147,7 +175,7 @@ def close_episode(agent, options, first, accepted):
     advantage = 0.0
     next_value = 0.0
     for b in range(buffer.fill[0] - 1, first - 1, -1):
-        reward = outcome - options.beta * (price - buffer.price[b]) - options.hop_cost * (hops - buffer.hops[b])
+        reward = outcome - options.beta * hold * (price - buffer.price[b]) - options.hop_cost * (hops - buffer.hops[b])
         outcome = 0.0
         price, hops = buffer.price[b], buffer.hops[b]
         delta = reward + options.gamma * next_value - buffer.value[b]
@@ -171,7 +199,7 @@ def _serve_one(arena, agent, options, row):
         if plan(arena, agent, options, row, policy):
             committed = try_commit(arena, agent.work, stream, row)
         if options.learn:
-            close_episode(agent, options, first, committed == 1)
+            close_episode(agent, options, first, committed == 1, arena.world.hold[arena.requests[row].service])
         if committed < 0:
             return -NO_LEDGER
         if committed == 1:

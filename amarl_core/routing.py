@@ -21,16 +21,20 @@ CAUSES = (
     "dead_end_loop",
     "dead_end_slots",
     "hop_limit",
+    "refused",
     "conflict_link",
     "conflict_node",
 )
-(ACCEPTED, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY, LOOP, NO_SLOT, HOP_LIMIT, CONFLICT_LINK, CONFLICT_NODE) = range(
-    len(CAUSES)
+(ACCEPTED, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY, LOOP, NO_SLOT, HOP_LIMIT, REFUSED, CONFLICT_LINK, CONFLICT_NODE) = (
+    range(len(CAUSES))
 )
 FREE_SLOT = ACCEPTED
 UNREACHABLE = len(CAUSES)
 """Why a neighbour is not allowed shares the causes' codes; an allowed one has code 0. One from which the request cannot
 be completed has a code of its own: what blocks it is found out once the walk is at a dead end."""
+
+LARGEST_LOG_PRICE = 8.0
+"""log(1 + cost) of a request that counts as 1 in an observation."""
 
 MASKS = ("immediate", "delay", "reachable")
 IMMEDIATE, DELAY, REACHABLE = range(3)
@@ -247,7 +251,7 @@ def observe(world, work, request, rules):
     g[1] = 1.0 - w.latency * per_bound
     g[2] = stage / length
     g[3] = (length - stage) / 5.0
-    g[6] = min(1.0, best) if best < np.inf else 1.0
+    g[6] = min(1.0, np.log1p(best * world.hold[service]) / LARGEST_LOG_PRICE) if best < np.inf else 1.0
 
 
 @njit(**INLINE)
@@ -284,7 +288,8 @@ def to_decision(world, work, request, rules):
     """Walk on over forced hops until there is a choice to make.
 
     Returns:
-        True when at least two slots are allowed: `look` has been done, `observe` may follow. False when the walk
+        True when at least two slots are allowed, or one at the start of a request that the agent may refuse: `look`
+        has been done, `observe` may follow. False when the walk
         has ended: `walk.cause` is ACCEPTED for a complete route within its bound, else the reason it failed.
     """
     w = work.walk[0]
@@ -298,7 +303,7 @@ def to_decision(world, work, request, rules):
         n_valid = look(world, work, request, rules)
         if n_valid == 0:
             return False
-        if n_valid > 1:
+        if n_valid > 1 or (rules.may_refuse and not w.priced):
             return True
         take(world, work, request, w.forced)
 

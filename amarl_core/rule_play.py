@@ -31,7 +31,7 @@ def play_rule(rule: Baseline, scenario, trace) -> tuple[Simulation, Clocked, pd.
     world = make_world(scenario, rule.mu)
     team = Team.of(scenario, rule.name)
     nets = make_nets(1, 1, 1, slot_count(world, at_most=world.links.shape[0]), "relu")
-    options = options_for(TrainConfig(max_hops=MAX_HOPS))
+    options = options_for(TrainConfig(max_hops=MAX_HOPS, may_refuse=False))
     n_movable = int(rule.settings.get("moves", 0))
     n_ledger = len(trace) * (2 + options.attempts + 2 * n_movable)
     simulation = Simulation(scenario, world, trace, team, nets, options, n_ledger=n_ledger)

@@ -18,11 +18,12 @@ from amarl_core.routing import (
     NO_BANDWIDTH,
     NO_COMPUTE,
     NO_LATENCY,
+    REFUSED,
     begin,
     take,
     to_decision,
 )
-from amarl_core.search import EXHAUSTED, FOUND, NONE, RUN_STAGE, Rule, bound_search, find_route, weigh
+from amarl_core.search import EXHAUSTED, FOUND, NONE, RUN_STAGE, TOO_DEAR, Rule, bound_search, find_route, weigh
 
 EXACT, WIDEST, WALK, LISTED = range(4)
 """How a rule plans: cheapest feasible route, widest of them, a random walk, or the best of a list."""
@@ -88,7 +89,7 @@ def mark_allowed(world, work, search, request, planner):
 
 @njit(**KERNEL)
 def plan_exact(world, work, search, request, planner):
-    """Find the rule's best route; return FOUND, NONE or EXHAUSTED, the route in the walk."""
+    """Find the rule's best route; return FOUND, NONE, EXHAUSTED or TOO_DEAR, the route in the walk."""
     w = work.walk[0]
     w.n_links, w.n_hosts = 0, 0
     rule = planner.rule
@@ -97,6 +98,8 @@ def plan_exact(world, work, search, request, planner):
     if bound_search(world, work, search, request) > world.bound_ms[request.service]:
         return NONE
     status, label = find_route(world, work, search, request, rule, planner.max_hops)
+    if status == FOUND and search.labels[label].cost * world.hold[request.service] > rule.worth:
+        return TOO_DEAR
     if status == FOUND:
         trace_back(world, work, search, request, label)
         if planner.method == WIDEST:
@@ -183,5 +186,7 @@ def plan_by_rule(world, work, search, request, row, planner):
         status = plan_exact(world, work, search, request, planner)
         if status == EXHAUSTED:
             w.cause = HOP_LIMIT
+        elif status == TOO_DEAR:
+            w.cause = REFUSED
         elif status == NONE:
             w.cause = _why_none(world, work, search, request, planner.rule)

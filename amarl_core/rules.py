@@ -50,7 +50,7 @@ RULES = (
 CONFLICTS = ("conflict_link", "conflict_node")
 CAUSES = (
     *("accepted", "dead_end_bandwidth", "dead_end_compute", "dead_end_latency", "dead_end_loop"),
-    *("dead_end_slots", "hop_limit", *CONFLICTS),
+    *("dead_end_slots", "hop_limit", "refused", *CONFLICTS),
 )
 LISTED = 100
 """Violations of one rule that are listed; all are counted."""

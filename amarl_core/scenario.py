@@ -94,6 +94,11 @@ class Scenario:
         return tuple(service.service for service in self.services)
 
     @cached_property
+    def hold_mean_s(self) -> np.ndarray:
+        """Mean holding time of each service in s, float64 [S]."""
+        return np.array([service.hold_mean_s for service in self.services])
+
+    @cached_property
     def function_ids(self) -> tuple[str, ...]:
         """Identifiers of the functions."""
         return tuple(function.function for function in self.functions)

@@ -23,7 +23,7 @@ BY_LATENCY, BY_PRICE, BY_HOPS = range(3)
 RUN_STAGE = -1
 """What a label's `move` says when a stage runs; otherwise it is the link walked."""
 
-FOUND, NONE, EXHAUSTED = range(3)
+FOUND, NONE, EXHAUSTED, TOO_DEAR = range(4)
 N_LABELS, N_HEAP, N_SIZES = range(3)
 
 LABEL = np.dtype(
@@ -65,6 +65,7 @@ class Rule(NamedTuple):
     sees_load: int  # 0: plans as if the network were idle
     reserve_above: float  # a loose service leaves a reserved pool alone from this utilisation on
     loose_ms: float  # a service is loose when its bound is at least this
+    worth: float = np.inf  # a request is refused whose priced cost, for its service's mean holding time, is above
 
 
 def make_search(world: World, n_labels: int = 20_000) -> Search:

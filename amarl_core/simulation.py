@@ -68,7 +68,12 @@ def options_for(
     config: TrainConfig, *, learn: bool = False, attempts: int = 1, lag_s: float = np.inf, window: int = 0
 ) -> Options:
     """Return the kernels' scalars for a configuration."""
-    rules = Rules(MASKS.index(config.mask), SLOT_ORDERS.index(config.slot_order), int(config.max_hops))
+    rules = Rules(
+        MASKS.index(config.mask),
+        SLOT_ORDERS.index(config.slot_order),
+        int(config.max_hops),
+        int(config.may_refuse),
+    )
     return Options(
         rules,
         int(attempts),

@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("free", 3)}
 """Commit order and attempts of each test; the headline is the first."""
 
-ABLATION_DAYS = 4
-"""Training days of each team that the action masks are compared by, unless the study trains for fewer."""
+ABLATION_DAYS, ABLATION_SEEDS = 4, 2
+"""Training days and seeds of the teams that the action masks are compared by, unless the study has fewer."""
 
 
 def two_days(info: dict) -> list[str]:
@@ -183,7 +183,7 @@ def duel_step(folder: Path, info: dict) -> None:
 def forms_step(folder: Path, info: dict) -> None:
     """Train and test the forms between SARL and AMARL, and the settings that training was not given."""
     scenario = load_scenario(info["scenario"])
-    days = [scenario.test_trace(day) for day in two_days(info)]
+    days = [scenario.test_trace(day) for day in info["test_days"]]
     tables = [forms.train_and_test(scenario, form, seed, days, **info["choices"])
               for seed in info["seeds"][: info["n_compared_seeds"]] for form in forms.FORMS]  # fmt: skip
     write_frame(folder / "forms_progress.parquet", pd.concat([table for _, table in tables], ignore_index=True))
@@ -200,7 +200,7 @@ def asynchrony_step(folder: Path, info: dict) -> None:
 
 def masks_step(folder: Path, info: dict) -> None:
     """Train and test with every action mask, on training and validation days alone."""
-    seeds, days = info["seeds"][: info["n_compared_seeds"]], info["choices"].get("days", ABLATION_DAYS)
+    seeds, days = info["seeds"][:ABLATION_SEEDS], info["choices"].get("days", ABLATION_DAYS)
     write_frame(folder / "masks.parquet", mask_ablation(load_scenario(info["scenario"]), days=days, seeds=seeds))
 
 

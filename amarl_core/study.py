@@ -33,7 +33,7 @@ class Profile:
     n_test_days: int = 10  # half of them weekdays
     repeats: int = 7  # paired timings, in turn over the seeds
     n_timed_days: int = 10  # held-out days back to back in each timing
-    n_compared_seeds: int = 3  # of the forms between SARL and AMARL, the sweep over commit orders and the masks
+    n_compared_seeds: int = 1  # of the forms between SARL and AMARL and of the sweep over commit orders
     stock_steps: int = 20_000
     bound_s: float = 180.0  # of solving for each bound: a weekday and a weekend day, by requests and by traffic
     choices: dict = field(default_factory=dict)  # of TrainConfig

@@ -11,6 +11,7 @@ import logging
 import numpy as np
 
 from amarl_core.agents import train
+from amarl_core.config import SELFISH
 from amarl_core.evaluation import play_trace
 from amarl_core.scenario import load_scenario
 
@@ -28,10 +29,13 @@ CANDIDATES: list[dict] = [
     dict(width=64),
     dict(learning_rate=1e-3),
     dict(learning_rate=6e-3),
-    dict(mu=100.0, beta=0.5),
-    dict(beta=0.3),
     dict(entropy_weight=0.01),
-    dict(beta=0.0, hop_cost=0.02, slot_order="static"),  # the selfish form
+    dict(mu=100.0, beta=0.4),
+    dict(beta=0.03),
+    dict(beta=0.08),
+    dict(may_refuse=False),
+    dict(mask="delay"),
+    SELFISH,
 ]
 """Each changes the defaults in one respect; the first is the defaults themselves."""
 

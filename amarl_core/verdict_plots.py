@@ -22,12 +22,19 @@ from amarl_core.look import (
 )
 from amarl_core.plots import sample_size
 from amarl_core.records import METHODS
+from amarl_core.verdicts import VERDICTS
 
 # As for the causes: a conflict is violet, a dead end red; grey is what nobody could have served.
-VERDICT_COLORS = {"missed": "#d2626a", "lost_race": CAUSE_COLORS["conflict_link"], "unroutable": "#b5b5b5"}
+VERDICT_COLORS = {
+    "missed": "#d2626a",
+    "lost_race": CAUSE_COLORS["conflict_link"],
+    "refused": CAUSE_COLORS["refused"],
+    "unroutable": "#b5b5b5",
+}
 VERDICT_NAMES = {
     "missed": "missed: there was a route",
     "lost_race": "lost race",
+    "refused": "refused: there was a route, too dear",
     "unroutable": "unroutable: there was none",
 }
 BINDING_COLORS = {
@@ -158,9 +165,9 @@ def verdict_finding(verdicts: pd.DataFrame) -> str:
     if not total:
         return f"{method_name(who)} rejected 0 requests"
     share = 100 * ours.groupby("verdict")["requests"].sum() / total
-    lost, missed = share.get("lost_race", 0), share.get("missed", 0)
-    text = f"Of {method_name(who)}'s rejections {share.get('unroutable', 0):.0f} % had no route, {missed:.0f} % had "
-    text += f"one that was missed and {lost:.0f} % lost a race"
+    parts = {name: f"{share.get(name, 0):.0f} %" for name in VERDICT_COLORS}
+    text = f"Of {method_name(who)}'s rejections {parts['unroutable']} had no route, {parts['refused']} were refused "
+    text += f"as too dear, {parts['missed']} had a route that was missed and {parts['lost_race']} lost a race"
     bound = ours[ours["verdict"] == "unroutable"].groupby("binding")["requests"].sum().sort_values(ascending=False)
     if bound.sum() > 0:
         text += f"; {BINDING_NAMES[str(bound.index[0])]} binds {100 * bound.iloc[0] / bound.sum():.0f} % of the first"
@@ -188,10 +195,10 @@ def verdict_table(verdicts: pd.DataFrame) -> Table:
         bound = by_binding.loc[method] if method in by_binding.index else {}
         rows.append(
             [method_name(method), f"{by_verdict.loc[method, 'requests'] / days:,.1f}"]
-            + [f"{by_verdict.loc[method].get(verdict, 0):.1f}" for verdict in ("unroutable", "missed", "lost_race")]
+            + [f"{by_verdict.loc[method].get(verdict, 0):.1f}" for verdict in VERDICTS]
             + [f"{bound.get(binding, 0):.1f}" for binding in ("bandwidth", "compute", "latency", "several")]
         )
-    columns = ["method", "rejected a day", "unroutable, %", "missed, %", "lost race, %"]
+    columns = ["method", "rejected a day", "unroutable, %", "refused, %", "missed, %", "lost race, %"]
     columns += [f"{name} binds, %" for name in ("bandwidth", "compute", "latency", "several")]
     caption = f"Percent of the method's rejections; of the unroutable for what binds. {sample_size(verdicts)}, pooled."
     return Table(pd.DataFrame(rows, columns=columns), caption)

@@ -10,6 +10,7 @@ A request is judged on the states that it met, rebuilt from the ledger (see `ora
 
 | a route on the snapshot | the last attempt | on commit | on first | verdict |
 |:--|:--|:--|:--|:--|
+| yes | refused | | | `refused`: the agent or rule let it go on purpose |
 | yes | dead end | | | `missed`: the agent did not find it |
 | yes | abort on the very version it was planned on | | | `missed`: the plan never fitted (a rule blind to load) |
 | yes | abort | no | | `lost_race`: another took what was left |
@@ -42,7 +43,7 @@ from amarl_core.oracle import N_LABELS, RELAXATIONS, Changes, Routes, ask
 from amarl_core.simulation import Team, request_records
 from amarl_core.transcript import ABORT, COMMIT, RELEASE, Decisions, Ledger, read_decisions, read_ledger
 
-VERDICTS = ("unroutable", "missed", "lost_race")
+VERDICTS = ("unroutable", "refused", "missed", "lost_race")
 BINDINGS = ("", *RELAXATIONS, "several")
 """What binds an unroutable request; `several` when lifting no single kind of limit would do, empty otherwise."""
 
@@ -88,7 +89,7 @@ def judge(
         versions,
         n_labels,
     )
-    verdict = _verdicts(routable, raced)
+    verdict = _verdicts(routable, raced, d.has_cause("refused")[rejected])
     relaxed &= (verdict == VERDICTS.index("unroutable"))[:, None]
     columns = {f"relaxing_{name}": relaxed[:, i] for i, name in enumerate(RELAXATIONS)}
     return pd.DataFrame(
@@ -127,7 +128,7 @@ def summary(verdicts: pd.DataFrame) -> pd.DataFrame:
         requests, share (percent of all rejections), routable_at_commit (requests that had a route where they were
         decided).
     """
-    rows = [("unroutable", binding) for binding in BINDINGS[1:]] + [("missed", ""), ("lost_race", "")]
+    rows = [("unroutable", binding) for binding in BINDINGS[1:]] + [(verdict, "") for verdict in VERDICTS[1:]]
     index = pd.MultiIndex.from_tuples(rows, names=["verdict", "binding"])
     groups = verdicts.astype({"verdict": str, "binding": str}).groupby(["verdict", "binding"])["routable_at_commit"]
     table = groups.agg(requests="size", routable_at_commit="sum").reindex(index, fill_value=0).astype(np.int64)
@@ -223,12 +224,12 @@ def _ask_once_each(
     return routable[answer], relaxed[answer[PLACE]]
 
 
-def _verdicts(routable: np.ndarray, raced: np.ndarray) -> np.ndarray:
-    """Return the verdict of each request by the table above, int64[k], from bool[3, k] and bool[k]."""
-    missed = routable[SNAPSHOT] & ~raced
+def _verdicts(routable: np.ndarray, raced: np.ndarray, refused: np.ndarray) -> np.ndarray:
+    """Return the verdict of each request by the table above, int64[k], from bool[3, k], bool[k] and bool[k]."""
+    not_taken = routable[SNAPSHOT] & ~raced
     unroutable = ~routable.any(axis=0)
-    names = [VERDICTS.index(name) for name in ("unroutable", "missed", "lost_race")]
-    return np.select([unroutable, missed], names[:2], names[2])
+    names = [VERDICTS.index(name) for name in ("unroutable", "refused", "missed", "lost_race")]
+    return np.select([unroutable, not_taken & refused, not_taken], names[:3], names[3])
 
 
 def _bindings(verdict: np.ndarray, relaxed: np.ndarray) -> np.ndarray:

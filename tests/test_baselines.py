@@ -112,6 +112,32 @@ def test_the_base_of_the_prices_changes_routes(toy, busy_day, played):
     assert not dearer.decisions["links"].equals(played["priced"].decisions["links"])
 
 
+@pytest.mark.parametrize("worth", [1.0, 3.0])
+def test_admission_by_price_takes_nothing_dearer_than_it_is_worth(toy, busy_day, worth):
+    """Prices of the taken routes by hand, from utilisation and mean holding time: the dearest are just below."""
+    played = play_trace(baseline("priced_admission", mu=100.0, worth=worth), busy_day, scenario=toy)
+    capacity = dict(zip(toy.network.link_ids, toy.network.capacity_kbps.tolist(), strict=True))
+    budget = dict(zip(toy.network.node_ids, toy.budget_mcpu.tolist(), strict=True))
+    hold = dict(zip(toy.service_ids, toy.hold_mean_s / 600.0, strict=True))
+    state, prices = PlainState(toy), []
+    for row in played.decisions.itertuples():
+        state.depart_until(row.t_s)
+        if row.accepted:
+            taken = [(state.kbps[link] / capacity[link], row.demand_kbps / capacity[link]) for link in row.links]
+            taken += [(state.mcpu[host] / budget[host], mcpu / budget[host])
+                      for host, mcpu in zip(row.hosts, state.stage_mcpu(row), strict=True)]  # fmt: skip
+            prices.append(hold[row.service] * sum((100.0**used - 1) * share for used, share in taken))
+            state.admit(row)
+    assert 0.8 * worth < max(prices) <= 1.01 * worth, "a table of 4096 steps holds the prices"
+    assert (played.decisions["cause"] == "refused").sum() > 20
+    assert audit(toy, played.decisions, played.ledger, busy_day).ok
+
+
+def test_whatever_is_worth_any_price_is_routed_as_without_admission(toy, busy_day, played):
+    easy = play_trace(baseline("priced_admission", worth=1e9), busy_day, scenario=toy)
+    assert easy.decisions["links"].equals(played["priced"].decisions["links"])
+
+
 def test_an_unknown_rule_is_refused_with_the_valid_ones():
     with pytest.raises(AmarlError) as error:
         baseline("shortest")

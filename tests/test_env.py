@@ -153,7 +153,8 @@ def forced_world():
 
 def test_a_trace_that_never_needs_a_choice_is_an_error_and_not_an_endless_loop():
     world = forced_world()
-    env = RoutingEnv(world, make_trace(world, [(float(t), "s", "S", "P", 10_000, 0.5) for t in range(5)]))
+    trace = make_trace(world, [(float(t), "s", "S", "P", 10_000, 0.5) for t in range(5)])
+    env = RoutingEnv(world, trace, config=make_config(may_refuse=False))
     with pytest.raises(AmarlError, match="choice"):
         env.reset(seed=0)
 
@@ -162,12 +163,23 @@ def test_requests_without_a_choice_are_settled_and_recorded_in_reset():
     world = forced_world()
     trace = make_trace(world, [(0.0, "s", "S", "P", 10_000, 9.0), (1.0, "s", "S", "P", 10_000, 9.0),
                                (20.0, "s", "S", "P", 10_000, 9.0)])  # fmt: skip
-    env = stop_at_the_end(RoutingEnv(world, trace))
+    env = stop_at_the_end(RoutingEnv(world, trace, config=make_config(may_refuse=False)))
     with pytest.raises(EndOfTrace):
         env.reset()
     env.drain()
     assert env.decisions()["cause"].astype(str).tolist() == ["accepted", "dead_end_compute", "accepted"]
     assert audit(world, env.decisions(), env.ledger(), trace).ok
+
+
+def test_a_request_that_may_be_refused_begins_with_a_choice_of_one_or_more():
+    """What the agent decides there is whether to serve it; a later hop without a choice is walked on its own."""
+    world = forced_world()
+    trace = make_trace(world, [(0.0, "s", "S", "P", 10_000, 0.5)])
+    env = RoutingEnv(world, trace, config=make_config(may_refuse=True))
+    env.reset(seed=0)
+    assert env.action_masks().sum() == 1
+    _, _, terminated, _, info = env.step(int(env.action_masks().argmax()))
+    assert terminated and info["is_success"]
 
 
 def test_the_last_step_s_reward_includes_the_outcome(toy, toy_day):

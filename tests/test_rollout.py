@@ -24,6 +24,7 @@ from amarl_core.teams import untrained
 from amarl_core.traces import repeat
 
 CONFLICTS = ("conflict_link", "conflict_node")
+DEAD_ENDS = ("dead_end_bandwidth", "dead_end_compute", "dead_end_latency")
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +283,42 @@ def test_equal_times_of_arrival_and_departure(world, team):
         assert audit(world, played.decisions, played.ledger, many, order).ok
 
 
+# ------------------------------------------------------------------------------------------------- refusing
+def pessimist(world, agent: int, expects: float):
+    """Return an untrained team of which one agent expects so much of every request."""
+    run = untrained(world, make_config(method="amarl", seed=1))
+    run.nets.critic_3[agent, -1] = expects
+    return run
+
+
+@pytest.mark.parametrize("order", ["free", "arrival", "pipeline"])
+def test_an_agent_refuses_what_it_expects_to_earn_less_than_a_failure(world, busy, order):
+    played = play_trace(pessimist(world, 2, -1.1), busy, order, 3)
+    causes = played.decisions["cause"].astype(str)
+    at_choice = played.decisions["service"] == world.service_ids[2]
+    assert (causes[~at_choice] != "refused").all()
+    assert (causes[at_choice] == "refused").sum() > 0.5 * at_choice.sum()
+    assert set(causes[at_choice]) <= {"refused", *DEAD_ENDS}, "what cannot be served at all is not refused"
+    assert audit(world, played.decisions, played.ledger, busy, "free" if order == "free" else "arrival").ok
+
+
+def test_an_agent_serves_what_it_expects_to_earn_as_much_as_a_failure(world, busy):
+    played = play_trace(pessimist(world, 2, -1.0), busy, "arrival", 3)
+    assert not (played.decisions["cause"] == "refused").any()
+
+
+def test_in_training_one_request_in_eight_is_served_all_the_same(world, busy):
+    run = pessimist(world, 2, -1.1)
+    options = options_for(run.config, learn=True)
+    simulation = Simulation(world, run.world, busy, run.team, run.nets, options, [8 * len(busy)] * 6)
+    assert simulation.roll_out(2) == DONE
+    decisions = simulation.decisions()
+    rows = np.flatnonzero(busy.service == 2)
+    refused = set(busy.request_id[rows[rows % 8 != 0]])
+    assert set(decisions.loc[decisions["cause"] == "refused", "request_id"]) == refused
+    assert simulation.agents[2].buffer.fill[0] > 0, "those served are learned from"
+
+
 # ------------------------------------------------------------------------------------------------ conflicts
 def crossing():
     """Two sites, one router, one pool; the link to the pool has room for one request, the pool for one stage."""
@@ -514,4 +551,4 @@ def test_a_team_has_one_agent_a_service_or_one_for_all(world):
 
 def test_causes_are_those_that_the_records_promise():
     assert set(CAUSES) == {"accepted", "dead_end_bandwidth", "dead_end_compute", "dead_end_latency",
-                           "dead_end_loop", "dead_end_slots", "hop_limit", *CONFLICTS}  # fmt: skip
+                           "dead_end_loop", "dead_end_slots", "hop_limit", "refused", *CONFLICTS}  # fmt: skip

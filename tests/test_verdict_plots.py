@@ -32,14 +32,17 @@ def test_every_figure_has_a_finding_a_caption_with_n_and_an_alternative_text(cou
     for picture in (plots.rejection_verdicts(counts), plots.verdicts_by_method(counts)):
         assert re.search(r"\d", picture.figure.get_suptitle())
         assert "n = 2 seeds × 1 held-out day" in picture.caption
-        assert "AMARL, 200 rejected: missed 30.0 %, lost race 10.0 %, unroutable 60.0 %" in picture.alt
+        assert "AMARL, 200 rejected: missed 30.0 %, lost race 10.0 %, refused 0.0 %, unroutable 60.0 %" in picture.alt
         assert picture.narrow is not None
         assert all(axes.get_xlabel() for axes in picture.figure.axes)
 
 
 def test_the_finding_divides_the_rejections_as_the_counts_do(counts):
     finding = plots.verdict_finding(counts)
-    assert "AMARL's rejections 60 % had no route, 30 % had one that was missed and 10 % lost a race" in finding
+    assert (
+        "AMARL's rejections 60 % had no route, 0 % were refused as too dear, 30 % had a route that was missed and 10 % "
+        "lost a race"
+    ) in finding
     assert finding.endswith("compute binds 75 % of the first")
     swapped = counts.assign(method=counts["method"].map({"sarl": "amarl", "amarl": "sarl"}))
     assert "88 % had no route" in plots.verdict_finding(swapped)
@@ -62,7 +65,7 @@ def test_bars_are_as_long_as_the_shares(counts):
 def test_the_table_and_the_answer_count_a_day(counts):
     frame = plots.verdict_table(counts).frame.set_index("method")
     assert frame.loc["AMARL", "rejected a day"] == "100.0"
-    assert frame.loc["SARL"].tolist() == ["8.0", "87.5", "12.5", "0.0", "0.0", "0.0", "0.0", "100.0"]
+    assert frame.loc["SARL"].tolist() == ["8.0", "87.5", "0.0", "12.5", "0.0", "0.0", "0.0", "0.0", "100.0"]
     assert "AMARL: 40.0 rejections a day had a route" in plots.verdict_answer(counts).text
 
 

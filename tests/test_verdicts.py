@@ -226,6 +226,15 @@ def test_verdicts_do_not_depend_on_the_order_of_the_rows(toy, busy_day):
     assert verdicts.astype(dict.fromkeys(text, str)).equals(shuffled.astype(dict.fromkeys(text, str)))
 
 
+@pytest.mark.parametrize("worth, verdict", [(1e-9, "refused"), (1e9, "unroutable")])
+def test_what_is_let_go_on_purpose_is_refused_and_not_missed(toy, busy_day, worth, verdict):
+    """The exact rule by price: with next to no worth it refuses all it could route, with much of it nothing."""
+    played = play_trace(baseline("priced_admission", worth=worth), busy_day, scenario=toy)
+    verdicts = judge(toy, played.decisions, played.ledger, busy_day)
+    assert len(verdicts) > 100
+    assert (verdicts["verdict"] == verdict).all()
+
+
 # ----------------------------------------------------------------------------------------------------- races
 def crossing(ways: int = 1):
     """Two sites, a router, and one or two pools behind links with room for one request of 10 Mb/s each."""

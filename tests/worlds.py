@@ -76,6 +76,7 @@ def make_world(network: Network, functions: dict, services: dict, hosts: dict) -
         chains=chains,
         chain_length=chain_length,
         latency_ms=np.array([bound for _, bound in services.values()], float),
+        hold_mean_s=np.linspace(300.0, 900.0, len(services)),
         rate_mcpu_per_gbps=rate,
         processing_ms=processing,
         delay_to_go=delays.to_go,
