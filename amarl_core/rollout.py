@@ -25,8 +25,9 @@ from amarl_core.routing import (
 )
 from amarl_core.store import STOP, commit, read_snapshot, release
 
-SERVED_ANYWAY = 8
-"""In training one request in so many is never refused."""
+SERVED_ANYWAY = 4
+"""In training one request in so many is never refused. With one in eight an agent could come to refuse nearly all of
+its requests within four days, and saw too few of the others to notice."""
 
 
 @njit(**INLINE)

@@ -35,7 +35,7 @@ VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("f
 """Commit order and attempts of each test; the headline is the first."""
 
 ABLATION_DAYS, ABLATION_SEEDS = 4, 2
-"""Training days and seeds of the teams that the action masks are compared by, unless the study has fewer."""
+"""Training days and seeds of the teams that the action masks are compared by, in a full study."""
 
 
 def two_days(info: dict) -> list[str]:
@@ -200,7 +200,7 @@ def asynchrony_step(folder: Path, info: dict) -> None:
 
 def masks_step(folder: Path, info: dict) -> None:
     """Train and test with every action mask, on training and validation days alone."""
-    seeds, days = info["seeds"][:ABLATION_SEEDS], info["choices"].get("days", ABLATION_DAYS)
+    seeds, days = info["seeds"][:ABLATION_SEEDS], ABLATION_DAYS if info["profile"] == "full" else 2
     write_frame(folder / "masks.parquet", mask_ablation(load_scenario(info["scenario"]), days=days, seeds=seeds))
 
 

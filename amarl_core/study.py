@@ -41,7 +41,7 @@ class Profile:
 
 PROFILES = {
     "full": Profile(),
-    "quick": Profile(seeds=(0,), n_test_days=2, n_timed_days=2, bound_s=20.0, choices=dict(days=4)),
+    "quick": Profile(seeds=(0,), n_test_days=2, repeats=3, n_timed_days=2, bound_s=8.0, choices=dict(days=4)),
     "smoke": Profile(
         scenario="toy",
         seeds=(0,),

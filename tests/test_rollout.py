@@ -307,14 +307,14 @@ def test_an_agent_serves_what_it_expects_to_earn_as_much_as_a_failure(world, bus
     assert not (played.decisions["cause"] == "refused").any()
 
 
-def test_in_training_one_request_in_eight_is_served_all_the_same(world, busy):
+def test_in_training_one_request_in_four_is_served_all_the_same(world, busy):
     run = pessimist(world, 2, -1.1)
     options = options_for(run.config, learn=True)
     simulation = Simulation(world, run.world, busy, run.team, run.nets, options, [8 * len(busy)] * 6)
     assert simulation.roll_out(2) == DONE
     decisions = simulation.decisions()
     rows = np.flatnonzero(busy.service == 2)
-    refused = set(busy.request_id[rows[rows % 8 != 0]])
+    refused = set(busy.request_id[rows[rows % 4 != 0]])
     assert set(decisions.loc[decisions["cause"] == "refused", "request_id"]) == refused
     assert simulation.agents[2].buffer.fill[0] > 0, "those served are learned from"
 
