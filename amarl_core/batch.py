@@ -246,12 +246,13 @@ def pages(study_name: str, reports: Path, command: str) -> Path:
 
 
 def figures(study_name: str, folder: Path) -> list[Path]:
-    """Write Figures 2 and 3 as PNG and the headline table as Markdown, for the README."""
+    """Write Figures 2 and 3 as PNG, and the headline table and the targets as Markdown, for the README."""
     from amarl_core.export import write_text
     from amarl_core.failure_plots import failure_causes
     from amarl_core.paper import gather, headline_table
     from amarl_core.plots import figure_2
     from amarl_core.records import load_study
+    from amarl_core.targets import targets_table
 
     evidence = gather(load_study(study_name))
     folder.mkdir(parents=True, exist_ok=True)
@@ -260,9 +261,10 @@ def figures(study_name: str, folder: Path) -> list[Path]:
     for name, picture in pictures.items():
         picture.save(folder / f"{name}.png")
         written.append(folder / f"{name}.png")
-    table = headline_table(evidence)
-    write_text(folder / "headline.md", f"{table.markdown()}\n{table.caption}\n")
-    return [*written, folder / "headline.md"]
+    for name, table in {"headline": headline_table(evidence), "targets": targets_table(evidence)}.items():
+        written.append(folder / f"{name}.md")
+        write_text(written[-1], f"{table.markdown()}\n{table.caption}\n")
+    return written
 
 
 def parser() -> argparse.ArgumentParser:

@@ -106,6 +106,7 @@ def test_reproduce_writes_every_page_the_index_and_the_headline():
 
 def test_figures_for_the_readme_are_small(tmp_path):
     written = batch.figures(str(shared_study()), tmp_path)
-    assert [path.name for path in written] == ["figure_2.png", "figure_3.png", "headline.md"]
+    assert [path.name for path in written] == ["figure_2.png", "figure_3.png", "headline.md", "targets.md"]
     assert all(1_000 < path.stat().st_size < 150_000 for path in written[:2])
     assert "AMARL against SARL" in written[2].read_text(encoding="utf-8")
+    assert "| GoS of AMARL minus SARL (points) |" in written[3].read_text(encoding="utf-8")
