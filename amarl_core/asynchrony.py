@@ -8,6 +8,7 @@ import pandas as pd
 
 from amarl_core.audit import audit
 from amarl_core.evaluation import EVAL_ATTEMPTS, EVAL_LAG_S, EVAL_WINDOW, Played, play_trace
+from amarl_core.simulation import ORDERS
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ def sweep(runs: list, traces: list, chosen: list[Setting] | None = None) -> pd.D
     rows = []
     for run in runs:
         for trace in traces:
-            play_trace(run, trace.head(500), "free")  # warm before the first clock starts
+            for order in ORDERS:
+                play_trace(run, trace.head(500), order)  # warm before the first clock starts
             for setting in chosen or settings():
                 rows.append(dict(method=run.method, seed=run.seed, day=trace.name) | measure(run, trace, setting))
             log.info("asynchrony: %s seed %d on %s, %d settings", run.method, run.seed, trace.name, len(rows))
