@@ -78,9 +78,8 @@ def _draw_learning(axes: Axes, masks: pd.DataFrame) -> None:
             part = masks[(masks["mask"] == mask) & (masks["method"] == method)]
             line = 100 * part[days].mean().to_numpy()
             axes.plot(np.arange(1, len(days) + 1), line, style, color=MASK_COLORS[mask], marker="o", markersize=3.5,
-                      label="_" + mask)  # fmt: skip
-            if method == "amarl":
-                axes.annotate(mask, (1, line[0]), (6, -3), textcoords="offset points", color=MASK_COLORS[mask])
+                      label=mask if method == "amarl" else "_")  # fmt: skip
+    axes.legend(loc="lower right")
     axes.set(xlabel="training day", ylabel="grade of service (%)", xticks=range(1, len(days) + 1))
 
 
@@ -105,7 +104,7 @@ def mask_table(masks: pd.DataFrame) -> Table:
     names = ["mask", "method", "GoS, %", "one attempt", "untrained", "decisions a request", "µs a decision",
              "µs a request"]  # fmt: skip
     caption = (
-        "A decision is a hop with more than one allowed slot. Times are wall-clock on one thread, all of a request's "
-        "work over its decisions."
+        "A decision is a hop with more than one allowed slot, or a request's first. Times are wall-clock on one "
+        "thread, all of a request's work over its decisions."
     )
     return Table(pd.DataFrame(rows, columns=names), caption, text_columns=("method",))
