@@ -27,6 +27,7 @@ from amarl_core.runs import read_frame, read_json, record_name, write_frame, wri
 from amarl_core.scenario import load_scenario
 from amarl_core.stock import stock_rate
 from amarl_core.teams import load_run
+from amarl_core.tune import VALIDATION_DAYS
 from amarl_core.verdicts import judge, tally
 
 log = logging.getLogger(__name__)
@@ -200,8 +201,10 @@ def asynchrony_step(folder: Path, info: dict) -> None:
 
 def masks_step(folder: Path, info: dict) -> None:
     """Train and test with every action mask, on training and validation days alone."""
-    seeds, days = info["seeds"][:ABLATION_SEEDS], ABLATION_DAYS if info["profile"] == "full" else 2
-    write_frame(folder / "masks.parquet", mask_ablation(load_scenario(info["scenario"]), days=days, seeds=seeds))
+    is_full, seeds = info["profile"] == "full", info["seeds"][:ABLATION_SEEDS]
+    days, eval_days = (ABLATION_DAYS, VALIDATION_DAYS) if is_full else (2, VALIDATION_DAYS[:1])
+    masks = mask_ablation(load_scenario(info["scenario"]), days=days, seeds=seeds, eval_days=eval_days)
+    write_frame(folder / "masks.parquet", masks)
 
 
 def stock_step(folder: Path, info: dict) -> None:
