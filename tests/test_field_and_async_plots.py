@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fake_study import shared_study
+from fake_study import fake_bounds, shared_study
 
 from amarl_core import async_plots, field_plots
 from amarl_core.paper import gather
@@ -19,14 +19,33 @@ def evidence(study):
     return gather(study)
 
 
-def test_the_field_stands_in_order_of_gos(evidence):
+def test_the_field_stands_in_order_of_gos(study, evidence):
     means = [matrix.mean() for matrix in field_plots.field(evidence).values()]
     assert means == sorted(means)
-    table = field_plots.field_table(evidence).frame
+    table = field_plots.field_table(evidence, load_bounds(study)).frame
     assert len(table) == len(means)
     shown = [float(text.split()[0]) for text in table["GoS, %"]]
     assert shown == sorted(shown, reverse=True)
     assert shown[0] == pytest.approx(means[-1], abs=0.005)
+
+
+def test_the_distance_to_the_bound_is_that_of_the_records(study, evidence):
+    bounds = load_bounds(study)
+    table = field_plots.field_table(evidence, bounds).frame.set_index("method")
+    upper = 100 * bounds[bounds["weight"] == "requests"].set_index("day")["upper"]
+    missing = np.mean([upper[day] - field_plots.gos_on(evidence, "amarl", day) for day in upper.index])
+    assert table.loc["AMARL", "to bound"] == f"{missing:.2f}"
+    assert table.loc["shortest feasible", "closed, %"] == "0"
+
+
+def test_the_services_of_the_field_are_those_of_the_records(evidence):
+    table = field_plots.service_table(evidence).frame.set_index("method")
+    part = evidence.arrival3.query("method == 'sarl' and service == 'voip'")
+    accepted = part.loc[part["cause"] == "accepted", "requests"].sum() / part["requests"].sum()
+    assert table.loc["SARL", "VoIP"] == f"{100 * accepted:.2f}"
+    assert (
+        table.index.tolist() == field_plots.field_table(evidence, fake_bounds("test-weekday")).frame["method"].tolist()
+    )
 
 
 def test_the_field_figure_names_the_best_rule_and_what_is_off_its_scale(evidence):
