@@ -119,16 +119,18 @@ def test_admission_by_price_takes_nothing_dearer_than_it_is_worth(toy, busy_day,
     capacity = dict(zip(toy.network.link_ids, toy.network.capacity_kbps.tolist(), strict=True))
     budget = dict(zip(toy.network.node_ids, toy.budget_mcpu.tolist(), strict=True))
     hold = dict(zip(toy.service_ids, toy.hold_mean_s / 600.0, strict=True))
-    state, prices = PlainState(toy), []
+    state, prices, unscaled = PlainState(toy), [], []
     for row in played.decisions.itertuples():
         state.depart_until(row.t_s)
         if row.accepted:
             taken = [(state.kbps[link] / capacity[link], row.demand_kbps / capacity[link]) for link in row.links]
             taken += [(state.mcpu[host] / budget[host], mcpu / budget[host])
                       for host, mcpu in zip(row.hosts, state.stage_mcpu(row), strict=True)]  # fmt: skip
-            prices.append(hold[row.service] * sum((100.0**used - 1) * share for used, share in taken))
+            unscaled.append(sum((100.0**used - 1) * share for used, share in taken))
+            prices.append(hold[row.service] * unscaled[-1])
             state.admit(row)
     assert 0.8 * worth < max(prices) <= 1.01 * worth, "a table of 4096 steps holds the prices"
+    assert max(unscaled) > 1.2 * worth, "who holds for half as long may pay twice"
     assert (played.decisions["cause"] == "refused").sum() > 20
     assert audit(toy, played.decisions, played.ledger, busy_day).ok
 
