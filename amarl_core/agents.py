@@ -50,8 +50,7 @@ def training_trace(scenario, config: TrainConfig) -> Trace:
 def rollout_sizes(run: Run, trace: Trace) -> list[int]:
     """Return each agent's decisions per rollout: its own decisions of a day, divided by `rollouts_per_day`."""
     probe = trace.head(PROBE_REQUESTS)
-    serve_all = options_for(run.config)._replace(failure=-np.inf)  # nothing is worth refusing
-    simulation = Simulation(run.scenario, run.world, probe, run.team, run.nets, serve_all)
+    simulation = Simulation(run.scenario, run.world, probe, run.team, run.nets, options_for(run.config))
     for a in range(len(simulation.agents)):  # one after the other: the sizes do not depend on threads
         simulation.roll_out(a)
     n_days = run.config.days * run.config.passes

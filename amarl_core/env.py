@@ -1,8 +1,9 @@
 """The routing task as a Gymnasium environment, on the same kernels as the compiled rollout.
 
 One request is one episode; one step is one choice among the allowed neighbour slots (hops without a choice are
-walked on their own). Requests that need no choice at all are settled inside `reset` and recorded. Nothing is refused
-here: that is up to whoever knows what serving a request is worth.
+walked on their own). Requests that need no choice at all are settled inside `reset` and recorded. Where the agent may
+refuse, a request begins with a step even if only one slot is allowed. Nothing is refused here: that is up to whoever
+knows what serving the request is worth.
 """
 
 from typing import Any

@@ -94,8 +94,8 @@ def field_table(evidence: Evidence, bounds: pd.DataFrame) -> Table:
     columns = ["method", "GoS, %", f"minus {method_name(REFERENCE)}", "to bound", "closed, %", "requests/s"]
     caption = (
         f"{evidence.study.describe()}; 95 % bootstrap intervals; the distance is paired by day. Rules are "
-        "tuned on training days (data/README.md has the settings) and serve on one thread, the learners (shaded) on "
-        "all theirs. To bound: points that are missing on the days that have a bound; closed: share of the distance "
+        "tuned on training days (data/README.md has the settings) and serve on one thread, the learners on all "
+        "theirs. To bound: points that are missing on the days that have a bound; closed: share of the distance "
         f"from {method_name(REFERENCE)} to it."
     )
     ours = tuple(i for i, row in enumerate(rows) if row[0] in METHOD_NAMES.values())

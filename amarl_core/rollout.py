@@ -1,7 +1,8 @@
 """The event loop of one agent, compiled and free of the interpreter lock: arrivals, departures, plan, commit.
 
-Planning runs in parallel on private snapshots. `serve_free` commits as soon as the store's lock is free, with a
-clock per agent and a bounded lag between clocks; `arrival.serve_arrival` commits in order of arrival.
+Planning runs in parallel on private snapshots. `serve_free` lets an agent serve its own requests, as training does: it
+commits as soon as the store's lock is free, with a clock per agent and a bounded lag between clocks. In evaluation any
+thread serves any agent: `clocks.serve_clocks` in the same free order, `arrival.serve_arrival` in order of arrival.
 """
 
 import numpy as np
@@ -168,11 +169,16 @@ def depart(arena, work, row, t_s):
 
 @njit(**KERNEL)
 def close_episode(agent, options, first, accepted, hold):
-    """Turn the decisions of one request into rewards, advantages (GAE) and returns; `hold` scales its prices."""
+    """Turn the decisions of one request into rewards, advantages (GAE) and returns; `hold` scales its prices.
+
+    A request without a decision, refused or at a dead end from the start, has its outcome for a reward.
+    """
     buffer = agent.buffer
     w = agent.work.walk[0]
     price, hops = w.price, w.n_links
     outcome = options.success if accepted else options.failure
+    if buffer.fill[0] == first:
+        agent.stream[0].reward += outcome
     advantage = 0.0
     next_value = 0.0
     for b in range(buffer.fill[0] - 1, first - 1, -1):

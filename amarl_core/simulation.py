@@ -159,7 +159,7 @@ class Simulation:
         )
         n_inputs = observation_size(world, n_slots)
         self.agents = []
-        for a in range(n_agents):
+        for a in range(n_agents):  # lane_of.py_func: compiled, it cannot hand views to Python
             size = buffer_sizes[a] if buffer_sizes else 0
             self.agents.append(
                 Agent(
@@ -203,7 +203,7 @@ class Simulation:
                 return code
 
     def decisions(self) -> pd.DataFrame:
-        """Return one row per request served so far, as DESIGN of the records in the README says."""
+        """Return one row per request served so far, in order of arrival."""
         rows = self.arena.records.rows
         served = np.flatnonzero(rows["attempts"] > 0)
         if self.order in ("arrival", "pipeline"):  # plans made ahead of their turn are not decided yet

@@ -11,7 +11,7 @@ import logging
 import numpy as np
 
 from amarl_core.agents import train
-from amarl_core.config import SELFISH
+from amarl_core.config import SELFISH, TrainConfig
 from amarl_core.evaluation import play_trace
 from amarl_core.scenario import load_scenario
 
@@ -41,10 +41,10 @@ CANDIDATES: list[dict] = [
 
 
 def main() -> None:
-    """Train every candidate for a few days by both methods and log one row each."""
+    """Train every candidate by both methods and log one row each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenario", default="montreal")
-    parser.add_argument("--days", type=int, default=6)
+    parser.add_argument("--days", type=int, default=TrainConfig().days)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--methods", nargs="+", default=["sarl", "amarl"])
     options = parser.parse_args()
@@ -52,7 +52,7 @@ def main() -> None:
     log.setLevel(logging.INFO)
     scenario = load_scenario(options.scenario)
     days = [scenario.training_trace(seed=VALIDATION_SEED, days=1, first_day=day) for day in VALIDATION_DAYS]
-    log.info("| change | method | GoS, %% | training, s |\n|---|---|---|---|")
+    log.info("| change | method | GoS, % | training, s |\n|---|---|---|---|")
     for change in CANDIDATES:
         for method in options.methods:
             gos, seconds = [], []

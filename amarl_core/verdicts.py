@@ -228,8 +228,7 @@ def _verdicts(routable: np.ndarray, raced: np.ndarray, refused: np.ndarray) -> n
     """Return the verdict of each request by the table above, int64[k], from bool[3, k], bool[k] and bool[k]."""
     not_taken = routable[SNAPSHOT] & ~raced
     unroutable = ~routable.any(axis=0)
-    names = [VERDICTS.index(name) for name in ("unroutable", "refused", "missed", "lost_race")]
-    return np.select([unroutable, not_taken & refused, not_taken], names[:3], names[3])
+    return np.select([unroutable, not_taken & refused, not_taken], [0, 1, 2], 3)  # in the order of VERDICTS
 
 
 def _bindings(verdict: np.ndarray, relaxed: np.ndarray) -> np.ndarray:

@@ -306,6 +306,20 @@ def test_the_interior_point_meets_linprog(seed):
     assert prices.sum() + rents.sum() == pytest.approx(optimum, abs=1e-6)
 
 
+def test_an_interior_point_that_is_no_longer_finite_is_not_kept(monkeypatch):
+    advance, steps = bound_interior._advance, []
+
+    def spoiling(system, at):
+        steps.append(1)
+        further = advance(system, at)
+        return replace(further, x=further.x * np.nan) if len(steps) == 3 else further
+
+    monkeypatch.setattr(bound_interior, "_advance", spoiling)
+    x, prices = solve_packing(csr_array(np.array([[0.6, 0.5, 0.7]])), np.array([0, 1, 2]), np.ones(3), 1e-9)
+    assert len(steps) == 3
+    assert np.isfinite(x).all() and np.isfinite(prices).all()
+
+
 @pytest.mark.parametrize("broken_at", [0, 3])
 def test_an_interior_point_that_breaks_down_keeps_its_last_sound_point(monkeypatch, broken_at):
     """Newton's equations that cannot be solved, at the first step or later, end the method and not the bound."""

@@ -112,7 +112,9 @@ def test_six_agents_on_one_network_break_no_rule(world, busy, team, order, attem
         report = audit(world, played.decisions, played.ledger, busy, order)
         assert report.ok, report.summary()
         assert report.requests == len(busy)
-        assert 0 < report.admissions < len(busy)
+        assert 0 < report.admissions <= len(busy)
+        if how.get("lag_s") != np.inf:  # without a bound, agents may be served one after the other and never meet
+            assert report.admissions < len(busy)
         assert played.decisions["attempts"].between(1, attempts).all()
         aborts = (played.ledger["kind"] == "abort").sum()
         assert aborts == played.conflicts
@@ -316,7 +318,11 @@ def test_in_training_one_request_in_four_is_served_all_the_same(world, busy):
     rows = np.flatnonzero(busy.service == 2)
     refused = set(busy.request_id[rows[rows % 4 != 0]])
     assert set(decisions.loc[decisions["cause"] == "refused", "request_id"]) == refused
-    assert simulation.agents[2].buffer.fill[0] > 0, "those served are learned from"
+    buffer, stream = simulation.agents[2].buffer, simulation.agents[2].stream[0]
+    assert buffer.fill[0] > 0, "those served are learned from"
+    at_once = decisions["cause"].astype(str).str.startswith("dead_end") & (decisions["hops"] == 0)
+    undecided = len(refused) + at_once.sum()
+    assert stream["reward"] == pytest.approx(buffer.reward[: buffer.fill[0]].sum() - undecided, rel=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------ conflicts
