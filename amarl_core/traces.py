@@ -1,30 +1,43 @@
 """Request traces: one row per request, in order of arrival.
 
 A trace comes from the generator (`scenario.training_trace`), from the held-out days (`scenario.test_trace`)
-or from a file (`load_trace`), and is the same kind of thing in all three cases.
+or from a file (`load_trace`): one of our own, or somebody else's table, with a mapping that says what its columns mean.
+It is the same kind of thing in all cases.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from amarl_core.demand_matrices import read_matrices
 from amarl_core.errors import TraceError, problem
+from amarl_core.request_tables import read_requests
 from amarl_core.tables import Column, Table, check_header, check_range, read_bytes, read_csv
+from amarl_core.trace_files import CHUNK_BYTES
+from amarl_core.trace_mappings import TrafficMapping
+from amarl_core.trace_presets import OWN, resolve_mapping
+from amarl_core.trace_reports import Report
+from amarl_core.volume_tables import read_cells
+from amarl_core.volumes import draw_requests
 
 if TYPE_CHECKING:
     from amarl_core.scenario import Scenario
 
 DAY_S = 86_400.0
+LOADED_STREAM = 2
+"""Branch of the random generator for what a file does not say; training days have 0, held-out days 1."""
+_LARGE_BYTES = 64_000_000
 TRACE_COLUMNS = {
     "request_id": Column("int", least=0, unique=False),
     "t_s": Column("float", least=0, most=1e9, unit="s"),
@@ -139,26 +152,113 @@ class Trace:
         return path
 
 
-def load_trace(path: str | Path, scenario: Scenario) -> Trace:
-    """Read a trace from CSV, CSV.gz or Parquet, checked against a scenario.
+def load_trace(
+    path: str | Path,
+    scenario: Scenario,
+    mapping: TrafficMapping | Mapping[str, Any] | str | Path | None = None,
+    preset: str | None = None,
+    *,
+    seed: int = 0,
+) -> Trace:
+    """Read a trace from a file of our own, or from anybody's with a mapping or preset, checked against a scenario.
 
     Args:
-        path: The file, with the columns of `TRACE_COLUMNS`.
+        path: The file. Without mapping and preset: CSV, CSV.gz or Parquet with the columns of `TRACE_COLUMNS`.
         scenario: Whose nodes and services the requests name.
+        mapping: What the columns mean (`trace_mappings.TrafficMapping`, or a dictionary or TOML file of its form), or
+            what differs from the preset.
+        preset: One of `trace_presets.PRESETS`: "requests", "milan", "sndlib", "coordsim".
+        seed: For what is drawn because the table does not say it.
 
     Returns:
-        The trace, named as the file.
+        The trace, named as the file. What was noticed about somebody else's table is logged; `read_traffic_file`
+        returns it as well.
 
     Raises:
         TraceError: At the first fault, with file, row, column, value, expectation and remedy.
     """
-    path = Path(path)
+    if mapping is None and preset is None:
+        return _load_own(Path(path), scenario)
+    loaded = read_traffic_file(path, scenario, mapping, preset, seed=seed)
+    loaded.report.log()
+    return loaded.trace
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A trace from somebody's file, and the report of what was noticed and done while reading it."""
+
+    trace: Trace
+    report: Report
+
+
+def read_traffic_file(
+    path: str | Path,
+    scenario: Scenario,
+    mapping: TrafficMapping | Mapping[str, Any] | str | Path | None = None,
+    preset: str | None = None,
+    *,
+    seed: int = 0,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Loaded:
+    """Read a trace as `load_trace` does, and report gaps, duplicates, what was left out and what was drawn.
+
+    Args:
+        path: The file, or the folder of SNDlib.
+        scenario: Whose nodes and services the requests name.
+        mapping: What the columns mean, or what differs from the preset.
+        preset: Name of a preset.
+        seed: For what is drawn. The draws come from a branch of the random generator that no training day uses.
+        chunk_bytes: How much is read at once, in bytes of text; the trace does not depend on it.
+
+    Returns:
+        The trace and its report.
+
+    Raises:
+        TraceError: At the first fault, with file, row, column, value, expectation and remedy.
+    """
+    path, checked = Path(path), resolve_mapping(mapping, preset)
+    for key, value, least in (("seed", seed, 0), ("chunk_bytes", chunk_bytes, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise TraceError(problem(None, None, key, value, f"an integer of at least {least}"))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(LOADED_STREAM,)))
+    if checked.kind == "requests":
+        columns, report = read_requests(path, scenario, checked, seed, rng, chunk_bytes)
+    else:
+        report = Report(path)
+        if checked.format == "sndlib":
+            cells, clock, unit = read_matrices(path, scenario, checked, seed, report)
+            checked = replace(checked, volume=replace(checked.volume, unit=unit))
+        else:
+            cells, clock = read_cells(path, scenario, checked, seed, report, chunk_bytes)
+        columns = draw_requests(path, cells, scenario, checked, clock, rng, report)
+    trace = Trace(path.name.split(".")[0], scenario.service_ids, scenario.network.node_ids, **columns)
+    late = scenario.delay_to_go[trace.service, 0, trace.destination, trace.source] > scenario.latency_ms[trace.service]
+    report.warn(
+        "request that no route can serve in time", late.sum(), "even on the idle network", "kept; it will be rejected"
+    )
+    return Loaded(trace, report)
+
+
+def _load_own(path: Path, scenario: Scenario) -> Trace:
+    """Read a file with the columns of `TRACE_COLUMNS`; a large one in chunks."""
+    if _is_large(path):
+        return read_traffic_file(path, scenario, OWN).trace
     if path.name.endswith((".csv", ".csv.gz")):
         table = read_csv(path, TRACE_COLUMNS, TraceError)
     elif path.suffix == ".parquet":
         table = _read_parquet(path)
     else:
-        raise TraceError(problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet"))
+        raise TraceError(
+            problem(
+                path,
+                None,
+                "file name",
+                path.name,
+                "one ending in .csv, .csv.gz or .parquet",
+                "Other tables need a mapping or preset.",
+            )
+        )
     services = {service: s for s, service in enumerate(scenario.service_ids)}
     nodes = scenario.network.node_index
     columns = {
@@ -173,6 +273,14 @@ def load_trace(path: str | Path, scenario: Scenario) -> Trace:
         node_ids=scenario.network.node_ids,
         **{column: columns.get(column, table[column]) for column in TRACE_COLUMNS},
     )
+
+
+def _is_large(path: Path) -> bool:
+    """Return whether a file of our own is too large to check cell by cell in Python."""
+    try:
+        return path.stat().st_size > (_LARGE_BYTES // (8 if path.suffix in (".gz", ".parquet") else 1))
+    except OSError:
+        return False
 
 
 def _check_order(table: Table) -> None:

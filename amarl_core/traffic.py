@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from amarl_core.draws import draw_bundles, draw_destinations, draw_holds_ms
 from amarl_core.errors import ScenarioError, problem
 from amarl_core.services import Service
 from amarl_core.tables import Column, names, read_csv
@@ -65,6 +66,7 @@ class Traffic:
         area_node: Node index of each area's site, int32 [A].
         rate_per_s: Requests a second, float64 [2, S, A, 24], indexed [kind of day, service, area, hour].
         destination: Probability of each destination, float64 [S, A, N]; rows sum to 1.
+        population: Residents of each area, float64 [A].
     """
 
     services: tuple[Service, ...]
@@ -72,6 +74,7 @@ class Traffic:
     area_node: np.ndarray
     rate_per_s: np.ndarray
     destination: np.ndarray
+    population: np.ndarray
 
     def offered_kbps(self) -> np.ndarray:
         """Return the mean offered load in kbps, float64 [2, S, A, 24], as if each hour were stationary."""
@@ -149,7 +152,7 @@ def read_traffic(
         if not a_day <= REQUESTS_A_DAY_MAX / 2:
             raise _too_many(a_day)
     destination = _read_destinations(files["destinations"], network, services, area_node, industry)
-    return Traffic(services, network.node_ids, area_node, rate, destination)
+    return Traffic(services, network.node_ids, area_node, rate, destination, people)
 
 
 def _too_many(a_day: float) -> ScenarioError:
@@ -308,15 +311,9 @@ def generate_day(traffic: Traffic, seed: np.random.SeedSequence, day: int, kind:
     area = cell // MINUTES % n_areas
     service = cell // (MINUTES * n_areas)
     t_ms = minute * 60_000 + rng.integers(0, 60_000, size=n)
-    bounds = np.array(
-        [(p.bundle_min, p.bundle_max, p.unit_kbps_min, p.unit_kbps_max) for p in traffic.services],
-        dtype=np.int64,
-    )[service]  # [n, 4]
-    bundle = rng.integers(bounds[:, 0], bounds[:, 1] + 1)
-    unit_kbps = rng.integers(bounds[:, 2], bounds[:, 3] + 1)
-    hold_mean_s = np.array([p.hold_mean_s for p in traffic.services])[service]
-    hold_ms = np.maximum(1, np.round(rng.standard_exponential(n) * hold_mean_s * 1000.0))
-    destination = _draw_destinations(traffic, service, area, rng.random(n))
+    bundle, unit_kbps = draw_bundles(traffic.services, service, rng)
+    hold_ms = draw_holds_ms(traffic.services, service, rng)
+    destination = draw_destinations(traffic, service, area, rng)
     order = np.argsort(t_ms, kind="stable")
     return Trace(
         name=name,
@@ -336,10 +333,3 @@ def generate_day(traffic: Traffic, seed: np.random.SeedSequence, day: int, kind:
 def minute_rates(rate_per_s: np.ndarray) -> np.ndarray:
     """Return the rate of each minute [..., 1440]: that of its hour [..., 24]."""
     return np.repeat(rate_per_s, MINUTES // HOURS, axis=-1)
-
-
-def _draw_destinations(traffic: Traffic, service: np.ndarray, area: np.ndarray, draw: np.ndarray) -> np.ndarray:
-    """Return a destination for each request, int64 [n], by inversion of `draw`, uniform in [0, 1)."""
-    cumulative = np.cumsum(traffic.destination, axis=2)  # [S, A, N]
-    cumulative[cumulative > 1 - 1e-9] = 1.0
-    return (draw[:, None] >= cumulative[service, area]).sum(axis=1)

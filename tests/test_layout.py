@@ -9,7 +9,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
 LAYERS = [  # a module imports from its own layer and from those above it in this list
     {"errors", "runs"},
-    {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze"},
+    {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze",
+     "checked_fields", "trace_mappings", "trace_presets", "trace_files", "trace_times", "trace_reports", "places",
+     "draws", "request_tables", "volume_tables", "volumes", "demand_matrices"},
     {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
      "rollout", "arrival", "clocks", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap",
      "window_plans"},

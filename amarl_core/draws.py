@@ -1,0 +1,59 @@
+"""The generator's rules for one request: its bundle, bandwidth, holding time and destination, drawn for many at once.
+
+Bundle and bandwidth of a session are uniform within the service's bounds, holding times exponential and in whole
+milliseconds, so that checksums do not depend on the machine. The order of the draws is part of the frozen days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from amarl_core.services import Service
+
+if TYPE_CHECKING:
+    from amarl_core.traffic import Traffic
+
+_AT_ONCE = 200_000
+
+
+def draw_bundles(services: Sequence[Service], service: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Return sessions and kbps of one session for each request, int64 [n] each.
+
+    Args:
+        services: The services.
+        service: Index of each request's service, int [n].
+        rng: Generator to draw from.
+    """
+    bounds = np.array(
+        [(p.bundle_min, p.bundle_max, p.unit_kbps_min, p.unit_kbps_max) for p in services], dtype=np.int64
+    )[service]  # [n, 4]
+    bundle = rng.integers(bounds[:, 0], bounds[:, 1] + 1)
+    return bundle, rng.integers(bounds[:, 2], bounds[:, 3] + 1)
+
+
+def draw_holds_ms(services: Sequence[Service], service: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the holding time of each request in whole ms, at least 1, float64 [n]."""
+    hold_mean_s = np.array([p.hold_mean_s for p in services])[service]
+    return np.maximum(1, np.round(rng.standard_exponential(len(service)) * hold_mean_s * 1000.0))
+
+
+def draw_destinations(traffic: Traffic, service: np.ndarray, area: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a destination for each request by the scenario's rules, node index, int64 [n].
+
+    Args:
+        traffic: Whose destinations.
+        service: Index of each request's service, int [n].
+        area: Index of each request's area, int [n].
+        rng: Generator to draw from.
+    """
+    draw = rng.random(len(service))
+    cumulative = np.cumsum(traffic.destination, axis=2)  # [S, A, N]
+    cumulative[cumulative > 1 - 1e-9] = 1.0
+    destination = np.empty(len(service), dtype=np.int64)
+    for i in range(0, len(service), _AT_ONCE):  # n x N numbers at once would not fit
+        part = slice(i, i + _AT_ONCE)
+        destination[part] = (draw[part, None] >= cumulative[service[part], area[part]]).sum(axis=1)
+    return destination
