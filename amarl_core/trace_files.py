@@ -7,6 +7,7 @@ would not read as one: no thousands separators, no units, no decimal commas.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import logging
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES = 16_000_000
 _BYTES_A_ROW = 64
 _HEADER_BYTES = 100_000
+_BLOCK_BYTES = 1_000_000
 _LOG_EVERY_ROWS = 2_000_000
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"
@@ -108,7 +110,7 @@ class Chunk:
             good = pc.match_substring_regex(values, _INTEGER).to_numpy(zero_copy_only=False)
             if not good.all():
                 self.fail(np.argmin(good), column, expected, _PLAIN)
-            return np.array([int(text) for text in values.to_pylist()], dtype=np.int64)
+            return pc.cast(pc.utf8_ltrim(values, "+"), pa.int64()).to_numpy(zero_copy_only=False)
         if not pa.types.is_integer(values.type) or values.type == pa.uint64():
             raise TraceError(
                 problem(self.path, None, column, f"of type {values.type}", expected, "Convert the column.")
@@ -228,6 +230,7 @@ def _text_chunks(path: Path, mapping: TrafficMapping, chunk_bytes: int) -> Itera
     delimiter = mapping.delimiter or _DELIMITERS[suffix_of(path)]
     used = mapping.used_columns()
     try:
+        _refuse_no_utf8(path)
         header = _read_header(path, delimiter) if mapping.header else list(mapping.columns)
         _check_header(path, header, used, delimiter)
         ragged: list[pa.csv.InvalidRow] = []
@@ -272,6 +275,24 @@ def _text_chunks(path: Path, mapping: TrafficMapping, chunk_bytes: int) -> Itera
                 f"Check the delimiter {delimiter!r}; a thousands separator or decimal comma counts as one.",
             )
         )
+
+
+def _refuse_no_utf8(path: Path) -> None:
+    """Read a text table once for its encoding, because Arrow looks at the columns in use only."""
+    decoder, row = codecs.getincrementaldecoder("utf-8")(), 1
+    with _open(path) as file:
+        while True:
+            block = file.read(_BLOCK_BYTES)
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as reason:
+                row += block[: reason.start].count(b"\n")
+                raise TraceError(
+                    problem(path, row, None, f"not UTF-8: {reason.reason}", "UTF-8 text", "Save the table as UTF-8.")
+                ) from reason
+            row += block.count(b"\n")
+            if not block:
+                return
 
 
 def _open(path: Path) -> pa.NativeFile:

@@ -70,7 +70,7 @@ class Clock:
             day = (t_s // _DAY_S).astype(np.int64)
             return (day % 7 >= 5).astype(np.int64), (t_s % _DAY_S // 3600).astype(np.int64)
         wall = pd.to_datetime(np.asarray(t_s) + self.start_s, unit="s", utc=True).tz_convert(self.zone)
-        return (wall.weekday.to_numpy() >= 5).astype(np.int64), wall.hour.to_numpy().astype(np.int64)
+        return (wall.day_of_week.to_numpy() >= 5).astype(np.int64), wall.hour.to_numpy().astype(np.int64)
 
     def show(self, t_s: float) -> str:
         """Return a time in words."""
