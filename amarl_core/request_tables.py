@@ -65,8 +65,7 @@ def read_requests(
         )
         if rule.column
     }
-    columns = _read_columns(path, mapping, codes, chunk_bytes)
-    report.note("rows", len(columns["row"]), "", "read")
+    columns = _read_columns(path, mapping, codes, report, chunk_bytes)
     _translate(columns, codes, mapping, scenario, seed, report)
     columns["t_s"], clock = anchor(path, mapping.time, columns.pop("time"))
     columns = _in_order(path, columns, mapping, report)
@@ -78,11 +77,11 @@ def read_requests(
 
 
 def _read_columns(
-    path: Path, mapping: TrafficMapping, codes: dict[str, Codes], chunk_bytes: int
+    path: Path, mapping: TrafficMapping, codes: dict[str, Codes], report: Report, chunk_bytes: int
 ) -> dict[str, np.ndarray]:
     times = TimeReader(path, mapping.time)
     parts: dict[str, list[np.ndarray]] = {}
-    for chunk in read_chunks(path, mapping, chunk_bytes):
+    for chunk in read_chunks(path, mapping, report, chunk_bytes):
         read = {"row": chunk.rows, "time": times.read(chunk)}
         read |= {key: code.encode(chunk) for key, code in codes.items()}
         read |= _amounts(chunk, mapping)

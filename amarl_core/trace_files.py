@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from amarl_core.errors import TraceError, problem
 from amarl_core.tables import LFS_POINTER, names
 from amarl_core.trace_mappings import TrafficMapping
+from amarl_core.trace_reports import Report
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ CHUNK_BYTES = 16_000_000
 _BYTES_A_ROW = 64
 _HEADER_BYTES = 100_000
 _BLOCK_BYTES = 1_000_000
+_BLANK_MOST = 1000
 _LOG_EVERY_ROWS = 2_000_000
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INTEGER = r"^[+-]?[0-9]{1,18}$"
@@ -177,12 +179,13 @@ def suffix_of(path: Path) -> str:
     return "".join(endings).lower()
 
 
-def read_chunks(path: Path, mapping: TrafficMapping, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
+def read_chunks(path: Path, mapping: TrafficMapping, report: Report, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
     """Read a table's columns that a mapping uses, some rows at a time.
 
     Args:
         path: A .csv, .tsv or .txt file, perhaps with .gz, or a .parquet file.
         mapping: Which columns, and how a text table is written.
+        report: Where to report how many rows there are.
         chunk_bytes: Size of a chunk, in bytes of text; a Parquet row is taken for 64.
 
     Yields:
@@ -197,9 +200,11 @@ def read_chunks(path: Path, mapping: TrafficMapping, chunk_bytes: int = CHUNK_BY
             problem(path, None, "file name", path.name, f"one ending in {', '.join((*_DELIMITERS, '.parquet'))}")
         )
     _refuse_no_file(path)
-    n_rows, told = 0, _LOG_EVERY_ROWS
+    n_rows, told, blank = 0, _LOG_EVERY_ROWS, []
     chunks = _parquet_chunks if suffix == ".parquet" else _text_chunks
     for chunk in chunks(path, mapping, chunk_bytes):
+        chunk, blank_rows = _without_blank_rows(chunk)
+        blank += blank_rows[: _BLANK_MOST - len(blank)].tolist()
         n_rows += len(chunk)
         if len(chunk):
             yield chunk
@@ -208,6 +213,9 @@ def read_chunks(path: Path, mapping: TrafficMapping, chunk_bytes: int = CHUNK_BY
             told += _LOG_EVERY_ROWS
     if not n_rows:
         raise TraceError(problem(path, None, None, "a table without rows", "at least one row", "Add the rows."))
+    report.note("rows", n_rows, "", "read")
+    more = " and more" if len(blank) == _BLANK_MOST else ""
+    report.warn("blank row", len(blank), f"row {blank[0]}{more}" if blank else "", "ignored: no cell in use is filled")
 
 
 def _refuse_no_file(path: Path) -> None:
@@ -258,7 +266,11 @@ def _text_chunks(path: Path, mapping: TrafficMapping, chunk_bytes: int) -> Itera
         for batch in reader:
             if ragged:
                 break
-            yield _without_blank_lines(path, batch, row)
+            yield Chunk(
+                path,
+                np.arange(row, row + batch.num_rows),
+                dict(zip(batch.schema.names, batch.columns, strict=True)),
+            )
             row += batch.num_rows
     except _READ_ERRORS as reason:
         raise TraceError(
@@ -327,16 +339,19 @@ def _check_header(path: Path, header: Sequence[str], used: Sequence[str], delimi
             raise TraceError(problem(path, 1, "column name", name, "each column once", "Rename the other one."))
 
 
-def _without_blank_lines(path: Path, batch: pa.RecordBatch, row: int) -> Chunk:
-    """Return a batch as a chunk; `row` is the number of its first row."""
-    rows = np.arange(row, row + batch.num_rows)
-    is_blank = np.ones(batch.num_rows, dtype=bool)
-    for values in batch.columns:
+def _without_blank_rows(chunk: Chunk) -> tuple[Chunk, np.ndarray]:
+    """Return a chunk without rows of empty texts only, and the numbers of these."""
+    is_blank = np.ones(len(chunk), dtype=bool)
+    for values in chunk.columns.values():
+        if not pa.types.is_string(values.type):
+            return chunk, chunk.rows[:0]
         if is_blank.any():
-            is_blank &= pc.equal(pc.binary_length(values), 0).to_numpy(zero_copy_only=False)
-    if is_blank.any():
-        batch, rows = batch.filter(pa.array(~is_blank)), rows[~is_blank]
-    return Chunk(path, rows, dict(zip(batch.schema.names, batch.columns, strict=True)))
+            is_blank &= pc.fill_null(pc.equal(values, ""), False).to_numpy(zero_copy_only=False)
+    if not is_blank.any():
+        return chunk, chunk.rows[:0]
+    kept = pa.array(~is_blank)
+    columns = {name: values.filter(kept) for name, values in chunk.columns.items()}
+    return Chunk(chunk.path, chunk.rows[~is_blank], columns), chunk.rows[is_blank]
 
 
 def _parquet_chunks(path: Path, mapping: TrafficMapping, chunk_bytes: int) -> Iterator[Chunk]:

@@ -161,6 +161,13 @@ class TimeReader:
             )
         chunk.refuse_missing(self.rule.column, "a time")
         has_zone = values.type.tz is not None
+        a_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[values.type.unit]
+        counts = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        bad = (counts / a_second < _EPOCH_LEAST) | (counts / a_second > _EPOCH_MOST)
+        if bad.any():  # before pandas, which cannot count as far
+            shown = f"the number {counts[np.argmax(bad)]} of unit {values.type.unit}"
+            row = int(chunk.rows[np.argmax(bad)])
+            raise TraceError(problem(self.path, row, self.rule.column, shown, "a time between 1990 and 2100"))
         index = pd.DatetimeIndex(values.cast(pa.timestamp("us", values.type.tz), safe=False).to_pandas())
         return self._in_range(chunk, index if has_zone else self._localised(chunk, index))
 

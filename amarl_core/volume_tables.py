@@ -41,8 +41,7 @@ def read_cells(
     Raises:
         TraceError: At the first fault, with file, row, column, value, expectation and remedy.
     """
-    codes, rows = _read_rows(path, mapping, chunk_bytes)
-    report.note("rows", len(rows["row"]), "", "read")
+    codes, rows = _read_rows(path, mapping, report, chunk_bytes)
     rows["start_s"], clock = anchor(path, mapping.time, rows.pop("time"))
     rows = without_duplicates(path, rows, list(codes), mapping, report)
     if mapping.volume.interval_s:
@@ -57,7 +56,9 @@ def read_cells(
     return translate(rows, codes, mapping, scenario, seed, report), clock
 
 
-def _read_rows(path: Path, mapping: TrafficMapping, chunk_bytes: int) -> tuple[dict[str, Codes], dict[str, np.ndarray]]:
+def _read_rows(
+    path: Path, mapping: TrafficMapping, report: Report, chunk_bytes: int
+) -> tuple[dict[str, Codes], dict[str, np.ndarray]]:
     named = {
         "service": mapping.service.column,
         "source": mapping.source.column,
@@ -70,7 +71,7 @@ def _read_rows(path: Path, mapping: TrafficMapping, chunk_bytes: int) -> tuple[d
     blank = None if mapping.volume.blank == "refuse" else (np.inf if is_mean else 0.0)
     expected = f"a {'positive' if is_mean else 'non-negative'} number ({mapping.volume.unit})"
     parts: dict[str, list[np.ndarray]] = {}
-    for chunk in read_chunks(path, mapping, chunk_bytes):
+    for chunk in read_chunks(path, mapping, report, chunk_bytes):
         read = {"row": chunk.rows, "time": times.read(chunk)}
         read |= {key: code.encode(chunk) for key, code in codes.items()}
         volume = chunk.numbers(mapping.volume.column, expected, blank=_MOST if blank == np.inf else blank)

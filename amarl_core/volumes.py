@@ -83,7 +83,7 @@ def draw_requests(
     Raises:
         TraceError: There is nothing to ask for, or far too much.
     """
-    cells = _sum_equal(_spread(cells, scenario, mapping))
+    cells = sum_equal(_spread(cells, scenario, mapping))
     cells = _without_local(cells, scenario, report)
     expected = expected_requests(cells, scenario, mapping, clock, report)  # [C, S]
     total = float(expected.sum())
@@ -194,7 +194,7 @@ def _spread(cells: Cells, scenario: Scenario, mapping: TrafficMapping) -> Cells:
     """Give cells without a node to the areas: a part by population, or the whole to each."""
     if mapping.source.rule not in ("split", "each"):
         return cells
-    cells, areas = _sum_equal(cells), scenario.traffic.area_node
+    cells, areas = sum_equal(cells), scenario.traffic.area_node
     weight = population_share(scenario) if mapping.source.rule == "split" else np.ones(len(areas))
     spread = cells.part(np.repeat(np.arange(len(cells)), len(areas)))
     return Cells(
@@ -207,7 +207,7 @@ def _spread(cells: Cells, scenario: Scenario, mapping: TrafficMapping) -> Cells:
     )
 
 
-def _sum_equal(cells: Cells) -> Cells:
+def sum_equal(cells: Cells) -> Cells:
     """Sum cells that differ in volume only; the result is in order of time and place, whatever the order given."""
     keys = (cells.service, cells.destination, cells.source, cells.length_s, cells.start_s)
     order = np.lexsort((cells.volume, *keys))

@@ -168,11 +168,34 @@ def test_a_missing_file_is_refused():
 
 
 @pytest.mark.parametrize(
+    "wrong", ["400,700,DU-X", "400,x,DU-W", "x,700,DU-W", "400,700", "399,700,DU-W", "400,700,DU-W,1", ",700,DU-W"]
+)
+def test_a_fault_far_down_is_named_by_its_row_whatever_the_chunks(tmp_path, wrong):
+    lines = [f"{i},{700 if i > 400 else i},DU-W" for i in range(1, 900)]
+    lines[399] = wrong
+    (tmp_path / "a.csv").write_text("n,t,place\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    for chunk_bytes in (300, 4096, 10**6):
+        with pytest.raises(TraceError, match="a.csv row 401: "):
+            read_traffic_file(tmp_path / "a.csv", TOY, NARROW, chunk_bytes=chunk_bytes)
+
+
+def test_a_fault_far_down_a_parquet_file_is_named_by_its_row(tmp_path):
+    places = ["DU-W"] * 900
+    places[399] = "DU-X"
+    pq.write_table(pa.table({"n": range(900), "t": range(900), "place": places}), tmp_path / "a.parquet")
+    for chunk_bytes in (300, 10**6):
+        with pytest.raises(TraceError, match="a.parquet row 400: place is 'DU-X'"):
+            read_traffic_file(tmp_path / "a.parquet", TOY, NARROW, chunk_bytes=chunk_bytes)
+
+
+@pytest.mark.parametrize(
     "text", ["\ufeffn,t,place\n+1, 2 ,DU-W\n\n3,4.5e0, DU-C \n\n", "n,t,place\r\n1,2,DU-W\r\n3,4.5,DU-C\r\n"]
 )
 def test_blank_lines_marks_and_outer_blanks_do_not_matter(tmp_path, text):
     (tmp_path / "a.csv").write_bytes(text.encode())
-    trace = read_traffic_file(tmp_path / "a.csv", TOY, NARROW).trace
+    loaded = read_traffic_file(tmp_path / "a.csv", TOY, NARROW)
+    trace = loaded.trace
+    assert loaded.report.count("blank row") == text.count("\n\n") and loaded.report.count("rows") == 2
     assert trace.request_id.tolist() == [1, 3] and trace.t_s.tolist() == [2.0, 4.5]
     assert [TOY.network.node_ids[v] for v in trace.source] == ["DU-W", "DU-C"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from amarl_core.errors import TraceError
 from amarl_core.places import generator_mix
 from amarl_core.scenario import load_scenario
 from amarl_core.traces import read_traffic_file
-from amarl_core.volumes import busiest_kbps
+from amarl_core.volumes import Cells, busiest_kbps, sum_equal
 from tests.foreign_tables import FIXTURES, MILAN_FILE, TOY, load, load_text, volume_rows
 
 PLACES = ("DU-W", "DU-C", "DU-E")
@@ -107,6 +109,26 @@ def test_neither_the_order_of_rows_nor_the_chunks_matter(tmp_path):
     assert volume_rows(tmp_path, turned, seed=1, chunk_bytes=500).trace.sha256 == one.sha256
 
 
+def test_volumes_of_one_cell_are_summed_to_the_same_bit_in_any_order():
+    draw = np.random.default_rng(0)
+    index = np.zeros(2000, dtype=np.int32)
+    cells = Cells(600.0 * draw.integers(0, 3, 2000), index + 600.0, index, index, index, draw.random(2000) ** 9)
+    one, other = sum_equal(cells), sum_equal(cells.part(draw.permutation(2000)))
+    assert one.start_s.tolist() == [0.0, 600.0, 1200.0]
+    assert one.volume.tolist() == other.volume.tolist()
+    for start, volume in zip(one.start_s, one.volume, strict=True):
+        assert volume == pytest.approx(cells.volume[cells.start_s == start].sum())
+
+
+@pytest.mark.parametrize(("unit", "volume"), [("Gbps", 40), ("requests", 40_000)])
+def test_services_without_a_rule_come_in_the_generators_numbers(tmp_path, unit, volume):
+    """Whether traffic or a number is given, requests of the services stand to each other as in a generated hour."""
+    trace = volume_rows(tmp_path, [(19 * 3600, "DU-C", volume)], {"volume": {"unit": unit}}, seed=1).trace
+    rate = TOY.traffic.rate_per_s[0, :, 1, 19]
+    expected = rate / rate.sum() * len(trace)
+    assert (np.abs(np.bincount(trace.service, minlength=3) - expected) < 5 * np.sqrt(expected)).all()
+
+
 def test_services_by_column_and_destinations_by_column(tmp_path):
     text = "t,place,v,to,app\n0,DU-W,900,COR,yt\n0,DU-W,300,DU-C,call\n0,COR,300,DU-C,call\n"
     mapping = {
@@ -169,6 +191,14 @@ def test_milan_becomes_a_day_of_montreal():
     loaded = read_traffic_file(FIXTURES / MILAN_FILE, montreal, {"volume": {"busy_load_gbps": 168}}, "milan", seed=1)
     assert set(np.array(montreal.network.tier)[loaded.trace.source]) == {"du"}
     assert loaded.report.count("request that no route can serve in time") == 0
+
+
+def test_the_example_of_the_readme_runs(monkeypatch, capsys):
+    root = FIXTURES.parents[2]
+    section = (root / "README.md").read_text(encoding="utf-8").partition("## Bring your own traffic")[2]
+    monkeypatch.chdir(root)
+    exec(re.search(r"```python\n(.*?)```", section, re.S).group(1), {})
+    assert "demand_kbps" in capsys.readouterr().out
 
 
 def test_the_traces_of_coord_sim_follow_their_means():
