@@ -105,7 +105,7 @@ def read_matrices(
             if mapping.on_duplicate == "drop":
                 continue
         seen.setdefault(matrix.when, file)
-        _append(parts, names, matrix, mapping)
+        _append(parts, names, matrix, mapping, report)
         if number % _LOG_EVERY == _LOG_EVERY - 1:
             logger.info("%s: %s of %s matrices read", path.name, f"{number + 1:,}", f"{len(files):,}")
     rows = {key: np.concatenate(values) for key, values in parts.items()}
@@ -116,6 +116,11 @@ def read_matrices(
     )
     report.note("time zone", 1, mapping.time.zone, "taken from the mapping, because the files do not state it")
     rows["start_s"], clock = anchor(path, mapping.time, rows.pop("time"))
+    steps = (np.unique(rows["start_s"]) - rows["start_s"].min()) / first.interval_s
+    if np.any(np.abs(steps - np.round(steps)) > 1e-6):
+        raise _fault(
+            path, "times of the matrices", "irregular", f"whole intervals of {first.interval_s:g} s between them"
+        )
     rows["length_s"] = np.full(len(rows["row"]), first.interval_s)
     report_coverage(rows, clock, report)
     return translate(rows, dict(names), mapping, scenario, seed, report), clock, first.unit
@@ -147,17 +152,30 @@ def _refuse_other_kind(matrix: _Matrix, first: _Matrix) -> None:
         raise _fault(matrix.path, "unit", matrix.unit, f"{first.unit} as in {first.path.name}", "Do not mix units.")
 
 
-def _append(
-    parts: dict[str, list[np.ndarray]], names: dict[str, _Names], matrix: _Matrix, mapping: TrafficMapping
-) -> None:
-    ends = [
-        (names["source"].number(a, matrix.path), names["destination"].number(b, matrix.path))
-        for a, b, _ in matrix.demands
-    ]
-    if len(set(ends)) < len(ends) and mapping.on_duplicate == "refuse":
-        again = next(i for i, pair in enumerate(ends) if pair in ends[:i])
-        a, b, _ = matrix.demands[again]
+def _without_repeated_pairs(matrix: _Matrix, mapping: TrafficMapping, report: Report) -> list[tuple[str, str, float]]:
+    first = {(a, b): (a, b, value) for a, b, value in reversed(matrix.demands)}
+    if len(first) == len(matrix.demands):
+        return matrix.demands
+    pairs = [(a, b) for a, b, _ in matrix.demands]
+    a, b = next(pair for i, pair in enumerate(pairs) if pair in pairs[:i])
+    if mapping.on_duplicate == "refuse":
         raise _fault(matrix.path, "demand", f"{a} to {b}", "each pair of nodes once", "Remove the duplicate.")
+    done = {"drop": "dropped all but the first", "keep": "summed"}[mapping.on_duplicate]
+    report.warn("duplicate demand", len(pairs) - len(first), f"{matrix.path.name}, {a} to {b}", done)
+    return matrix.demands if mapping.on_duplicate == "keep" else list(reversed(first.values()))
+
+
+def _append(
+    parts: dict[str, list[np.ndarray]],
+    names: dict[str, _Names],
+    matrix: _Matrix,
+    mapping: TrafficMapping,
+    report: Report,
+) -> None:
+    demands = _without_repeated_pairs(matrix, mapping, report)
+    ends = [
+        (names["source"].number(a, matrix.path), names["destination"].number(b, matrix.path)) for a, b, _ in demands
+    ]
     n = len(ends)
     pairs = np.array(ends, dtype=np.int32).reshape(n, 2)
     local = pd.Timestamp(matrix.when).tz_localize(mapping.time.zone, ambiguous="NaT", nonexistent="NaT")
@@ -169,7 +187,7 @@ def _append(
         "time": np.full(n, local.timestamp()),
         "source": pairs[:, 0],
         "destination": pairs[:, 1],
-        "volume": np.array([value for _, _, value in matrix.demands], dtype=float),
+        "volume": np.array([value for _, _, value in demands], dtype=float),
     }
     for key, column in values.items():
         parts[key].append(column)

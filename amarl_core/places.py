@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +42,8 @@ def node_of_places(
     for place, node in rule.table.items():
         if node not in index:
             raise TraceError(problem(None, None, f"mapping: table[{place!r}]", node, f"a known node: {names(index)}"))
-    draw = _population_draw(scenario, seed) if getattr(rule, "rule", "node") == "population" else None
+    is_drawn = isinstance(rule, SourceRule) and rule.rule == "population"
+    draw = _population_draw(scenario, seed) if is_drawn else None
     areas = set(scenario.traffic.area_node.tolist())
     node = np.empty(len(codes.texts), dtype=np.int32)
     for code, place in enumerate(codes.texts):
@@ -75,7 +76,7 @@ def population_share(scenario: Scenario) -> np.ndarray:
     return people / people.sum() if people.sum() > 0 else np.full(len(people), 1 / len(people))
 
 
-def _population_draw(scenario: Scenario, seed: int):
+def _population_draw(scenario: Scenario, seed: int) -> Callable[[str], int]:
     cumulative = np.cumsum(population_share(scenario))
 
     def draw(place: str) -> int:

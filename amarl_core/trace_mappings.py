@@ -262,6 +262,12 @@ class TrafficMapping(Rule):
         if self.format == "sndlib":
             if self.kind != "volumes" or not self.time.zone:
                 raise wrong("format", self.format, "kind 'volumes' and a time.zone with it")
+            if self.used_columns() or self.volume.interval_s:
+                raise wrong(
+                    "format", self.format, "no columns and no interval with it, which the files state themselves"
+                )
+            if self.source.rule in ("split", "each"):
+                raise wrong("source.rule", self.source.rule, "'node' or 'population' with format 'sndlib'")
             return
         self.time.require_stated()
         if not self.source.column and self.source.rule in ("node", "population"):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from amarl_core.scenario import Scenario
 
 _MOST = 1e15
+_NEVER = _MOST
+"""Stands for a mean time between requests that never ends, because cells must be finite."""
 _PLACES = ("source", "destination")
 
 
@@ -68,18 +70,18 @@ def _read_rows(
     codes = {key: Codes(path, column) for key, column in named.items() if column}
     times = TimeReader(path, mapping.time)
     is_mean = mapping.volume.unit.startswith("inter_arrival")
-    blank = None if mapping.volume.blank == "refuse" else (np.inf if is_mean else 0.0)
+    blank = None if mapping.volume.blank == "refuse" else (_NEVER if is_mean else 0.0)
     expected = f"a {'positive' if is_mean else 'non-negative'} number ({mapping.volume.unit})"
     parts: dict[str, list[np.ndarray]] = {}
     for chunk in read_chunks(path, mapping, report, chunk_bytes):
         read = {"row": chunk.rows, "time": times.read(chunk)}
         read |= {key: code.encode(chunk) for key, code in codes.items()}
-        volume = chunk.numbers(mapping.volume.column, expected, blank=_MOST if blank == np.inf else blank)
+        volume = chunk.numbers(mapping.volume.column, expected, blank)
         bad = (volume <= 0) if is_mean else (volume < 0)
         bad |= volume > _MOST
         if bad.any():
             chunk.fail(np.argmax(bad), mapping.volume.column, expected, "Correct the value.")
-        read["volume"] = np.where(volume == _MOST, np.inf, volume) if is_mean else volume
+        read["volume"] = np.where(volume == _NEVER, np.inf, volume) if is_mean else volume
         for key, values in read.items():
             parts.setdefault(key, []).append(values)
     return codes, {key: np.concatenate(parts.pop(key)) for key in list(parts)}

@@ -24,7 +24,8 @@ from amarl_core.trace_times import Clock
 if TYPE_CHECKING:
     from amarl_core.scenario import Scenario
 
-REQUESTS_MAX = 20_000_000
+REQUESTS_MAX = 10_000_000
+"""More would not fit in 2 GB while they are drawn."""
 NO_ONE = -1
 """Stands for "no node", "no service" or "no destination" in a cell."""
 

@@ -121,6 +121,25 @@ def test_the_same_time_twice_is_refused_dropped_or_summed(folder):
     assert len(read(folder, on_duplicate="keep", volume={"scale": 90.0}).trace) > len(once.trace)
 
 
+def test_the_same_pair_twice_is_dropped_or_summed_and_listed(folder):
+    edit(folder, "<target>WASHng", "<target>CHINng")
+    edit(folder, "> 84.500000 <", "> 8450 <")
+    dropped = read(folder, on_duplicate="drop", volume={"scale": 9.0})
+    summed = read(folder, on_duplicate="keep", volume={"scale": 9.0})
+    assert len(summed.trace) > 5 * len(dropped.trace)
+    assert [f"{f.example}; {f.done}" for f in dropped.report.warnings if f.what == "duplicate demand"] == [
+        f"{SECOND}, ATLAng to CHINng; dropped all but the first"
+    ]
+    assert summed.report.count("duplicate demand") == 1
+
+
+def test_matrices_between_the_intervals_are_refused(folder):
+    edit(folder, "20040301-0005", "20040301-0007")
+    (folder / SECOND).rename(folder / "b.xml")
+    with pytest.raises(TraceError, match="times of the matrices is 'irregular'; expected whole intervals of 300 s"):
+        read(folder)
+
+
 def test_files_that_are_no_matrices_are_refused(folder, tmp_path):
     (folder / SECOND).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
     with pytest.raises(TraceError, match="0005.xml: a Git-LFS pointer file"):

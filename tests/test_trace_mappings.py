@@ -129,6 +129,14 @@ def test_neither_mapping_nor_preset_is_guessed(mapping, preset, words):
     assert words in str(caught.value)
 
 
+def test_nothing_is_said_twice_of_a_folder_of_matrices():
+    for changes in ({"service": {"column": "x"}}, {"volume": {"interval_s": 300}}, {"source": {"column": "a"}}):
+        with pytest.raises(TraceError, match="expected no columns and no interval with it"):
+            resolve_mapping(changes, "sndlib")
+    with pytest.raises(TraceError, match="source.rule is 'split'"):
+        resolve_mapping({"source": {"rule": "split"}}, "sndlib")
+
+
 def test_parts_are_checked_when_they_are_built_directly():
     with pytest.raises(TraceError, match="volume.unit is 'Mb'"):
         VolumeRule("v", "Mb")

@@ -151,7 +151,7 @@ def test_times_of_a_parquet_file_keep_their_own_zone(tmp_path, zone):
     mapping = {"time": {"column": "t", "unit": "iso", "zone": "Europe/Rome"}, **ROW}
     expected = {None: 8, "UTC": 9, "America/Toronto": 13}[zone] * 3600 + 600
     assert read_traffic_file(tmp_path / "a.parquet", TOY, mapping).trace.t_s.tolist() == [expected]
-    for unit in ("s", "ms", "us", "ns"):
+    for unit in ("ms", "us", "ns"):
         for wrong in (-(2**62), 2**62 + 1, 5):
             stamps = pa.array([wrong], pa.timestamp(unit, zone))
             pq.write_table(pa.table({"t": stamps, "place": ["DU-W"]}), tmp_path / "b.parquet", version="2.6")

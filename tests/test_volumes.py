@@ -241,7 +241,7 @@ def test_the_mix_of_services_is_that_of_the_generator():
 @pytest.mark.parametrize(
     ("rows", "changes", "words"),
     [
-        ([(0, "DU-W", 1e9)], {}, "expected above 0 and at most 20,000,000. Set volume.scale"),
+        ([(0, "DU-W", 1e9)], {}, "expected above 0 and at most 10,000,000. Set volume.scale"),
         ([(0, "DU-W", 0)], {}, "expected number of requests is 0.0"),
         ([(0, "DU-W", 0)], {"volume": {"busy_load_gbps": 1}}, "expected number of requests is 0.0"),
         ([(0, "DU-W", 1e-9)], {}, "requests is 0; expected some"),
