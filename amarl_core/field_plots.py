@@ -110,15 +110,13 @@ def field_table(evidence: Evidence, bounds: pd.DataFrame) -> Table:
                 method_name(name),
                 interval_text(matrix),
                 interval_text(matrix - reference, sign=True) if name != REFERENCE else "",
-                f"{to_bound(evidence, bounds, name):.2f}",
-                f"{closed_share(evidence, bounds, name):.0f}",
-                f"{latency.loc[name, 'latency_ms']:.2f}",
-                f"{100 * latency.loc[name, 'bound_used']:.0f}",
+                f"{to_bound(evidence, bounds, name):.2f} ({closed_share(evidence, bounds, name):.0f} %)",
+                f"{latency.loc[name, 'latency_ms']:.2f} ({100 * latency.loc[name, 'bound_used']:.0f} %)",
                 f"{rates[name]:,.0f}" if name in rates else "",
             ]
         )
-    columns = ["method", "GoS, %", f"minus {method_name(REFERENCE)}", "to bound", "closed, %"]
-    columns += ["latency, ms", "of its bound, %", "decisions/s"]
+    columns = ["method", "GoS, %", f"minus {method_name(REFERENCE)}", "to bound (closed)", "latency, ms (of its bound)"]
+    columns += ["decisions/s"]
     caption = (
         f"{evidence.study.describe()}; 95 % bootstrap intervals; the distance is paired by day. Rules are "
         "tuned on training days (data/README.md has the settings) and serve on one thread, the learners on all "
