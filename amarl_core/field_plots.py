@@ -105,12 +105,13 @@ def field_table(evidence: Evidence, bounds: pd.DataFrame) -> Table:
     reference = matrices[REFERENCE]
     rows = []
     for name, matrix in reversed(matrices.items()):
+        closed = closed_share(evidence, bounds, name)
         rows.append(
             [
                 method_name(name),
                 interval_text(matrix),
                 interval_text(matrix - reference, sign=True) if name != REFERENCE else "",
-                f"{to_bound(evidence, bounds, name):.2f} ({closed_share(evidence, bounds, name):.0f} %)",
+                f"{to_bound(evidence, bounds, name):.2f}" + (f" ({closed:.0f} %)" if closed >= 0 else ""),
                 f"{latency.loc[name, 'latency_ms']:.2f} ({100 * latency.loc[name, 'bound_used']:.0f} %)",
                 f"{rates[name]:,.0f}" if name in rates else "",
             ]
@@ -121,9 +122,9 @@ def field_table(evidence: Evidence, bounds: pd.DataFrame) -> Table:
         f"{evidence.study.describe()}; 95 % bootstrap intervals; the distance is paired by day. Rules are "
         "tuned on training days (data/README.md has the settings) and serve on one thread, the learners on all "
         "theirs; decisions/s: requests accepted or rejected in a second. To bound: points that are missing on the days "
-        f"that have a bound; closed: share of the distance from {method_name(REFERENCE)} to it. Latency: end to end, "
-        "mean over accepted requests, and as a share of what the service allows; to accept tight requests that others "
-        f"reject changes both.{_waiting(evidence)}"
+        f"that have a bound; closed: share of the distance from {method_name(REFERENCE)} to it, where it is not "
+        "negative. Latency: end to end, mean over accepted requests, and as a share of what the service allows; who "
+        f"accepts tight requests that others reject changes both.{_waiting(evidence)}"
     )
     ours = tuple(i for i, row in enumerate(rows) if row[0] in METHOD_NAMES.values())
     return Table(pd.DataFrame(rows, columns=columns), caption, ours=ours)

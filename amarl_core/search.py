@@ -170,7 +170,7 @@ def _uses_no_more(world, work, search, request, a, b):
     A link is used once a segment at most, and a chain has a segment more than stages.
     """
     n_edges = world.links.shape[0]
-    most = request.demand * (world.chain_length[request.service] + 1)
+    most = request.demand * max(world.chains.shape[1], world.chain_length[request.service] + 1)
     at = a
     while search.labels[at].parent >= 0:
         step = search.labels[at]
