@@ -167,7 +167,8 @@ def _visited(search, label, node):
 def _uses_no_more(world, work, search, request, a, b):
     """Whether route a has taken no more than route b of every resource that further uses could exhaust.
 
-    A link is used once a segment at most, and a chain has a segment more than stages.
+    A link is used once a segment at most, and a chain has a segment more than stages; to compare more links than that
+    does no harm.
     """
     n_edges = world.links.shape[0]
     most = request.demand * max(world.chains.shape[1], world.chain_length[request.service] + 1)
