@@ -169,7 +169,7 @@ TUNED: dict[str, dict[str, Any]] = {
     "priced_reservation": dict(mu=1e5, reserve_above=0.4),
     "priced_admission": dict(mu=1e3, worth=40.0),
     "reoptimise": dict(base="priced_reservation", mu=1e3, reserve_above=0.6, moves=1),
-    "milp_batch": dict(base="reservation", reserve_above=0.1, window_s=5.0),
+    "milp_batch": dict(base="reservation", reserve_above=0.1, window_s=1.0),
     "milp_lookahead": dict(base="reservation", reserve_above=0.1, window_s=30.0),
 }
 """Settings with the best mean GoS on the training days of `python -m amarl_core.calibrate`."""
