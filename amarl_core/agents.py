@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from amarl_core.arena import DONE, FULL, STOPPED
+from amarl_core.arena import AHEAD, DONE, FULL, STOPPED
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.policy import UpdateStats, copy_weights, update, warm_up
 from amarl_core.progress import Progress
@@ -28,6 +28,7 @@ from amarl_core.runs import RunFolder, provenance, usable_cores
 from amarl_core.simulation import Clocked, Simulation, options_for, run_threads
 from amarl_core.teams import Run, record, untrained
 from amarl_core.traces import Trace, repeat
+from amarl_core.turns import NOBODY
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ class Training:
         )
         self.end_s = float(trace.t_s[-1]) if len(trace) else 0.0
         warm_up(config)
+        if config.is_serial:
+            self.simulation.take_turns()  # compiles; while all rollouts are empty it does nothing else
         # the agent with most requests bounds the wall-clock: the others leave it a core, and their updates queue
         self.busiest = max(range(n_agents), key=lambda a: sizes[a])
         self.update_slots = threading.Semaphore(max(1, usable_cores() - 1))
@@ -165,12 +168,16 @@ class Training:
 
         def work(_: int) -> None:
             torch.set_num_threads(1)
-            clock, done = self.simulation.arena.gate.clock, [False] * len(self.run.team.agents)
-            while not all(done) and not self.simulation.stopped:
-                waiting = [a for a in range(len(done)) if not done[a]]
-                a = min(waiting, key=lambda agent: clock[agent])
-                horizon_s = min((clock[b] for b in waiting if b != a), default=np.inf)
-                done[a] = self.learn_once(a, max(horizon_s, clock[a])) == DONE
+            while not self.simulation.stopped:
+                a, code, horizon_s = self.simulation.take_turns()
+                if a == NOBODY:
+                    return
+                if code == AHEAD:  # an empty rollout: draws for it first
+                    self.learn_once(a, horizon_s)
+                    continue
+                stream = self.simulation.agents[a].stream[0]
+                self._learn_from_rollout(a, code, stream["turns_ns"] / 1e9)
+                stream["turns_ns"] = 0
 
         return run_threads(("deterministic",), work, self.simulation.stop, self.progress.tick)
 

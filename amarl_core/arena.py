@@ -14,6 +14,9 @@ DONE, FULL, BUSY, STOPPED, AHEAD, NO_LEDGER, NO_ROOM = range(7)
 """Why a kernel returned: no event left, rollout buffer full, time to look at Ctrl-C, stop flag, beyond the horizon,
 ledger full, too many active flows."""
 
+CACHE_LINE = 64
+"""Bytes, or rows of at least one byte: what one thread writes at every event should be no nearer to another's."""
+
 EVENTS_PER_CALL = 8192
 """A kernel comes back to Python after so many events, so that Ctrl-C works."""
 
@@ -40,6 +43,7 @@ STREAM = np.dtype(
         ("stale", "i8"),
         ("steps", "i8"),
         ("wait_ns", "i8"),
+        ("turns_ns", "i8"),  # served by `turns` since it last came back with this agent
         ("agent", "i8"),
     ]
 )
@@ -118,6 +122,15 @@ class Buffer(NamedTuple):
     fill: np.ndarray  # int64[1]
 
 
+class Rollouts(NamedTuple):
+    """The rollouts of A agents in one buffer; each owns a part of every array, beginning on cache lines of its own."""
+
+    buffer: Buffer
+    first: np.ndarray  # int64[A], where an agent's part begins
+    size: np.ndarray  # int64[A], its length, but for `fill`, of which it owns one entry
+    fill: np.ndarray  # int64[A], where that is
+
+
 class Arena(NamedTuple):
     """What all threads of a run share."""
 
@@ -189,6 +202,23 @@ def lane_of(lanes, a):
     requests = slice(lanes.first_request[a], lanes.first_request[a + 1])
     flows = slice(lanes.first_flow[a], lanes.first_flow[a + 1])
     return lanes.stream[a : a + 1], lanes.mine[requests], Flows(lanes.flows.t_s[flows], lanes.flows.row[flows])
+
+
+def make_rollouts(sizes: list[int], n_inputs: int, n_slots: int) -> Rollouts:
+    """Return empty rollouts of so many decisions each."""
+    spaced = [-(-size // CACHE_LINE) * CACHE_LINE for size in sizes]
+    fill = np.arange(len(sizes)) * (CACHE_LINE // 8)
+    buffer = make_buffer(sum(spaced), n_inputs, n_slots)._replace(fill=np.zeros(len(sizes) * CACHE_LINE // 8, np.int64))
+    return Rollouts(buffer, np.cumsum([0, *spaced[:-1]]), np.array(sizes, np.int64), fill)
+
+
+@njit(**KERNEL)
+def buffer_of(rollouts, a):
+    """Return agent a's rollout, as views."""
+    b, own = rollouts.buffer, slice(rollouts.first[a], rollouts.first[a] + rollouts.size[a])
+    fill = b.fill[rollouts.fill[a] : rollouts.fill[a] + 1]
+    return Buffer(b.observation[own], b.mask[own], b.action[own], b.log_prob[own], b.value[own], b.reward[own],
+                  b.advantage[own], b.returns[own], b.price[own], b.hops[own], b.uniform[own], fill)  # fmt: skip
 
 
 def make_buffer(size: int, n_inputs: int, n_slots: int) -> Buffer:

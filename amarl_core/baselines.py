@@ -1,7 +1,8 @@
 """Routing rules that users would pick instead of learning: their names, their settings, and the tuned ones.
 
 Every rule serves requests on the same records and ledger as the agents, in order of arrival. How a rule plans a
-request is in `rule_routes`, `k_shortest` and `reoptimise`; the windows of the `milp_lookahead` are in `windows`.
+request is in `rule_routes`, `k_shortest` and `reoptimise`; the windows of `milp_batch` and `milp_lookahead` are in
+`windows`.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ RULES = (
     "priced_reservation",
     "priced_admission",
     "reoptimise",
+    "milp_batch",
 )
 """Rules that serve a day in seconds."""
 
@@ -55,6 +57,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "priced_reservation": dict(mu=100.0, reserve_above=0.2, loose_ms=50.0),
     "priced_admission": dict(mu=100.0, worth=10.0),
     "reoptimise": dict(moves=4, **_OF_BASE),
+    "milp_batch": dict(window_s=5.0, k=8, **_OF_BASE),
     "milp_lookahead": dict(window_s=30.0, k=8, **_OF_BASE),
 }
 """The settings of each rule, with their defaults."""
@@ -87,6 +90,11 @@ class Baseline:
     mu: float = 100.0  # base of the prices
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def waits_s(self) -> float:
+        """How long a request waits for its decision at most, s: it is served as `windows.held` says."""
+        return float(self.settings["window_s"]) if self.name == "milp_batch" else 0.0
+
 
 def baseline(name: str, **settings: Any) -> Baseline:
     """Return a rule by name.
@@ -101,8 +109,9 @@ def baseline(name: str, **settings: Any) -> Baseline:
             afterwards), `priced` (least exponential price mu^u - 1 of links and pools), `reservation` (shortest
             feasible, but a loose service leaves an edge pool alone once it is used by a share), `priced_reservation`
             (both), `priced_admission` (priced, and a request that costs more than it is worth is refused),
-            `reoptimise` (a base rule that moves active flows when it finds no route), `milp_lookahead` (the requests
-            of a window are decided together when it begins, so it knows a window's length of the future).
+            `reoptimise` (a base rule that moves active flows when it finds no route), `milp_batch` (requests wait for
+            the end of their window, are decided together, and hold from then on), `milp_lookahead` (the requests of a
+            window are decided together when it begins, so it knows a window's length of the future).
         settings: those of the rule in `SETTINGS`:
             mu: base of the prices, over 1.
             worth: the highest price of a route that is taken, for a service that holds for 10 minutes on average; a
@@ -111,7 +120,7 @@ def baseline(name: str, **settings: Any) -> Baseline:
             loose_ms: a service is loose when its latency bound is at least this.
             seed: of the random walk.
             k: routes listed for each service, source and destination.
-            base: the rule that `reoptimise` and `milp_lookahead` build on, one of `BASES`.
+            base: the rule that `reoptimise` and the two of windows build on, one of `BASES`.
             moves: active flows that may be moved for one request.
             window_s: length of a window, s of simulated time.
 
@@ -160,6 +169,7 @@ TUNED: dict[str, dict[str, Any]] = {
     "priced_reservation": dict(mu=1e5, reserve_above=0.4),
     "priced_admission": dict(mu=1e3, worth=40.0),
     "reoptimise": dict(base="priced_reservation", mu=1e3, reserve_above=0.6, moves=1),
+    "milp_batch": dict(base="reservation", reserve_above=0.1, window_s=1.0),
     "milp_lookahead": dict(base="reservation", reserve_above=0.1, window_s=30.0),
 }
 """Settings with the best mean GoS on the training days of `python -m amarl_core.calibrate`."""

@@ -43,6 +43,7 @@ GRID: dict[str, list[dict[str, Any]]] = {
         for worth in worths
     ],
     "reoptimise": [dict(moves=moves, **base) for base in _BASES for moves in (1, 2, 4, 8)],
+    "milp_batch": [dict(window_s=seconds, **_BASES[1]) for seconds in (1.0, 5.0, 10.0)],
     "milp_lookahead": [dict(window_s=seconds, **_BASES[1]) for seconds in (10.0, 30.0)],
 }
 """Settings tried for each rule; the one with the best mean GoS is reported. Windows longer than 30 s are left out: the

@@ -158,14 +158,22 @@ def load_latency(study: Study, variant: str = "arrival3") -> pd.DataFrame:
 
 def load_baselines(study: Study) -> pd.DataFrame:
     """Count what became of the requests under each classical rule; as `load_outcomes`, `method` the rule."""
+    return _stack_rules(study, 0, ["hour", "service", "cause", "requests", "gigabit"])
+
+
+def load_baseline_latency(study: Study) -> pd.DataFrame:
+    """Summarise the end-to-end latency under each classical rule; as `load_latency`, `method` the rule."""
+    return _stack_rules(study, 1, ["service", "requests", "budget_ms", "mean_ms", "p95_ms"])
+
+
+def _stack_rules(study: Study, which: int, columns: list[str]) -> pd.DataFrame:
     parts = []
     for folder in sorted(path for path in (study.folder / "baselines").glob("*") if path.is_dir()):
         for day in study.days:
             path = folder / record_name("decisions", day)
             if path.is_file():
-                parts.append(_reduce_day(path)[0].assign(method=folder.name, seed=0, day=day))
-    columns = ["hour", "service", "cause", "requests", "gigabit", "method", "seed", "day"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+                parts.append(_reduce_day(path)[which].assign(method=folder.name, seed=0, day=day))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*columns, "method", "seed", "day"])
 
 
 def load_aborts(study: Study, variant: str = "arrival3") -> pd.DataFrame:

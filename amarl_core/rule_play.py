@@ -15,19 +15,20 @@ from amarl_core.rule_routes import Planner
 from amarl_core.rule_service import NO_MOVES, serve_rule
 from amarl_core.search import make_search
 from amarl_core.simulation import AgentError, Clocked, Simulation, Team, list_column, options_for, run_threads
-from amarl_core.windows import serve_windows
+from amarl_core.windows import batch_bounds, held, serve_windows, window_bounds
 
 REQUESTS_PER_CALL = 2000
 MAX_HOPS = 24
 
 
 def play_rule(rule: Baseline, scenario, trace) -> tuple[Simulation, Clocked, pd.DataFrame | None]:
-    """Serve a trace from an empty network by a rule.
+    """Serve a trace from an empty network by a rule; one that lets requests wait serves `windows.held` of it.
 
     Returns:
         The served simulation, what it took (lists of k shortest routes are made before the clock starts), and the
         table of moves of a rule that moves flows.
     """
+    trace = held(trace, rule.waits_s)
     world = make_world(scenario, rule.mu)
     team = Team.of(scenario, rule.name)
     nets = make_nets(1, 1, 1, slot_count(world, at_most=world.links.shape[0]), "relu")
@@ -41,7 +42,8 @@ def play_rule(rule: Baseline, scenario, trace) -> tuple[Simulation, Clocked, pd.
 
     def serve(a: int) -> None:
         if "window_s" in rule.settings:
-            serve_windows(simulation, search, planner, rule.settings["k"], rule.settings["window_s"])
+            bounds = batch_bounds(trace.t_s) if rule.waits_s else window_bounds(trace.t_s, rule.settings["window_s"])
+            serve_windows(simulation, search, planner, rule.settings["k"], bounds)
             return
         while True:
             code = serve_rule(simulation.arena, simulation.agents[0], search, planner, kept[0], REQUESTS_PER_CALL)

@@ -3,7 +3,7 @@
 Best-first search over labels (stage, node, cost, latency) with exact lower bounds from a backward search. A label
 respects everything: room on links and in pools net of what the route itself uses earlier, latency, simple segments.
 A label is dropped when another at the same (stage, node) costs no more, is no slower, and has used no more of any
-resource that could become too tight for a second use; so every completion of the one is open to the other.
+resource that could become too tight for further uses; so every completion of the one is open to the other.
 """
 
 from typing import NamedTuple
@@ -165,8 +165,12 @@ def _visited(search, label, node):
 
 @njit(**INNER)
 def _uses_no_more(world, work, search, request, a, b):
-    """Whether route a has taken no more than route b of every resource that a second use could exhaust."""
+    """Whether route a has taken no more than route b of every resource that further uses could exhaust.
+
+    A link is used once a segment at most, and a chain has a segment more than stages.
+    """
     n_edges = world.links.shape[0]
+    most = request.demand * (world.chain_length[request.service] + 1)
     at = a
     while search.labels[at].parent >= 0:
         step = search.labels[at]
@@ -175,7 +179,7 @@ def _uses_no_more(world, work, search, request, a, b):
             rest = world.nodes[step.node].budget - work.snapshot[n_edges + step.node]
             if rest < search.chain_mcpu[step.node] and taken > _own_use(world, search, request, b, -1, step.node):
                 return False
-        elif work.snapshot[step.move] + request.demand * world.chains.shape[1] > world.links[step.move].capacity:
+        elif work.snapshot[step.move] + most > world.links[step.move].capacity:
             taken = _own_use(world, search, request, a, step.move, -1)
             if taken > _own_use(world, search, request, b, step.move, -1):
                 return False

@@ -19,12 +19,13 @@ from amarl_core.arena import (
     Agent,
     Arena,
     Options,
+    buffer_of,
     lane_of,
-    make_buffer,
     make_flows,
     make_gate,
     make_lanes,
     make_records,
+    make_rollouts,
 )
 from amarl_core.arrays import REQUEST, Rules, World, make_work, observation_size
 from amarl_core.arrival import serve_arrival, serve_pipeline
@@ -35,6 +36,7 @@ from amarl_core.inference import Nets, make_scratch
 from amarl_core.rollout import serve_free
 from amarl_core.routing import ACCEPTED, CAUSES, MASKS, SLOT_ORDERS
 from amarl_core.store import STOP, ledger_frame, make_shared
+from amarl_core.turns import serve_turns
 
 log = logging.getLogger(__name__)
 
@@ -158,15 +160,15 @@ class Simulation:
             np.zeros(1, np.int64),
         )
         n_inputs = observation_size(world, n_slots)
+        self.rollouts = make_rollouts(buffer_sizes or [0] * n_agents, n_inputs, n_slots)
         self.agents = []
-        for a in range(n_agents):  # lane_of.py_func: compiled, it cannot hand views to Python
-            size = buffer_sizes[a] if buffer_sizes else 0
+        for a in range(n_agents):  # py_func: compiled, they cannot hand views to Python
             self.agents.append(
                 Agent(
                     *lane_of.py_func(self.arena.lanes, a),
                     make_work(world, n_slots, options.rules.max_hops),
                     make_scratch(nets),
-                    make_buffer(size, n_inputs, n_slots),
+                    buffer_of.py_func(self.rollouts, a),
                 )
             )
 
@@ -194,13 +196,24 @@ class Simulation:
         self.order = "free"
         return self._run(a, serve_free, horizon_s)
 
+    def take_turns(self) -> tuple[int, int, float]:
+        """Let all agents serve their requests on this thread in order of time, until one needs its rollout or policy
+        seen to; see `turns.serve_turns`. Raises what `serve` raises."""
+        self.order = "free"
+        a, code, horizon_s = serve_turns(self.arena, self.agents[0], self.rollouts, self.options)
+        self._check(a, code)
+        return a, code, horizon_s
+
     def _run(self, a: int, kernel: Callable, *limits: float) -> int:
         while True:
             code = kernel(self.arena, self.agents[a], self.options, *limits)
-            if code in (NO_LEDGER, NO_ROOM):
-                raise AgentError(f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}")
+            self._check(a, code)
             if code != BUSY:
                 return code
+
+    def _check(self, a: int, code: int) -> None:
+        if code in (NO_LEDGER, NO_ROOM):
+            raise AgentError(f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}")
 
     def decisions(self) -> pd.DataFrame:
         """Return one row per request served so far, in order of arrival."""

@@ -29,6 +29,7 @@ from amarl_core.stock import stock_rate
 from amarl_core.teams import load_run
 from amarl_core.tune import VALIDATION_DAYS
 from amarl_core.verdicts import judge, tally
+from amarl_core.windows import held
 
 log = logging.getLogger(__name__)
 
@@ -117,13 +118,13 @@ def rules_step(folder: Path, info: dict) -> None:
         place = folder / "baselines" / name
         play_trace(tuned(name), scenario.test_trace(info["test_days"][0]).head(500), scenario=scenario)  # warm
         for day in info["test_days"]:
-            trace = scenario.test_trace(day)
-            played = play_trace(tuned(name), trace, scenario=scenario)
+            offered = scenario.test_trace(day)
+            played = play_trace(tuned(name), offered, scenario=scenario)
+            trace = held(offered, tuned(name).waits_s)
             write_played(place, day, "arrival3", played)
             report = audit(scenario, played.decisions, played.ledger, trace, moves=played.moves)
-            rows.append(
-                dict(method=name, seed=0, day=day, variant="arrival3", test_s=played.clocked.wall_s) | report.as_row()
-            )
+            took = dict(test_s=played.clocked.wall_s, waited_s=float((trace.t_s - offered.t_s).mean()))
+            rows.append(dict(method=name, seed=0, day=day, variant="arrival3") | took | report.as_row())
             if played.moves is None:  # a moved flow has no one snapshot to be judged on
                 judged = judge(scenario, played.decisions, played.ledger, trace)
                 verdicts.append(tally(judged, method=name, seed=0, day=day, variant="arrival3"))

@@ -1,17 +1,19 @@
 """Re-optimisation by windows: which requests of a window to admit, and on which route each, as one integer program.
 
-This is a reference, not a rule for use: the program is solved when a window begins and knows its requests, so it looks
-a window's length ahead; nothing beyond is known, and what was admitted before stays as it is. Where the base rule can
-serve a window in full, its plan stands. Otherwise: maximise the requests accepted, ties by least exponential price, one
-route each from a few columns (the base rule's plan and the k shortest routes), so that on every arrival no link or
-pool is over its limit. Served in order of arrival like any rule; a chosen route that has become too slow, because
-others of the window load its pools, is planned anew by the base rule.
+`milp_lookahead` solves it when a window begins and knows its requests: a reference, not a rule for use, for it looks a
+window's length ahead. `milp_batch` knows only what has arrived: it lets requests wait, decides them together at their
+window's end, and only then do they begin to hold (`held`). Either way nothing beyond is known, and what was admitted
+before stays as it is. Where the base rule can serve a window in full, its plan stands. Otherwise: maximise the requests
+accepted, ties by least exponential price, one route each from a few columns (the base rule's plan and the k shortest
+routes), so that on every arrival no link or pool is over its limit. Served in order of arrival like any rule; a chosen
+route that has become too slow, because others of the window load its pools, is planned anew by the base rule.
 """
 
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -21,6 +23,7 @@ from amarl_core.arena import BUSY
 from amarl_core.rule_routes import Planner
 from amarl_core.search import Search
 from amarl_core.simulation import AgentError, Simulation
+from amarl_core.traces import Trace
 from amarl_core.window_plans import BY_RULE, REFUSED, Window, list_columns, make_window, plan_window, serve_window
 
 log = logging.getLogger(__name__)
@@ -50,21 +53,42 @@ def _quiet() -> Iterator[None]:
             os.close(kept)
 
 
-def window_bounds(t_s: np.ndarray, window_s: float) -> list[tuple[int, int]]:
-    """Return the rows (first, beyond the last) of each window that has requests; t_s ascending, float64[n]."""
-    number = np.floor(t_s / window_s)
-    starts = np.flatnonzero(np.diff(number, prepend=-np.inf)).tolist()
+def held(trace: Trace, window_s: float) -> Trace:
+    """Return the requests as a rule meets them that decides at the end of each window: arrived when it ends.
+
+    A flow then holds as long as it would have, from its admission on: the load is the same, up to a window later. The
+    order within a window stays. With no window, the trace itself.
+    """
+    if window_s == 0:
+        return trace
+    return replace(trace, t_s=(np.floor(trace.t_s / window_s) + 1.0) * window_s)
+
+
+def batch_bounds(t_s: np.ndarray) -> list[tuple[int, int]]:
+    """Return the rows (first, beyond the last) of requests with the same time; t_s ascending, float64[n]."""
+    starts = np.flatnonzero(np.diff(t_s, prepend=-np.inf)).tolist()
     return list(zip(starts, [*starts[1:], len(t_s)], strict=False))
 
 
-def serve_windows(simulation: Simulation, search: Search, planner: Planner, k: int, window_s: float) -> None:
+def window_bounds(t_s: np.ndarray, window_s: float) -> list[tuple[int, int]]:
+    """Return the rows (first, beyond the last) of each window that has requests; t_s ascending, float64[n]."""
+    return batch_bounds(np.floor(t_s / window_s))
+
+
+def serve_windows(
+    simulation: Simulation, search: Search, planner: Planner, k: int, bounds: list[tuple[int, int]]
+) -> None:
     """Serve the whole trace, window by window.
+
+    Args:
+        simulation, search, planner: the run and what the base rule plans with.
+        k: columns of each request, its base rule's plan apart.
+        bounds: rows (first, beyond the last) of each window.
 
     Raises:
         AgentError: the ledger or the flows' memory ran out (a defect of this library).
     """
     arena, agent = simulation.arena, simulation.agents[0]
-    bounds = window_bounds(arena.requests["t_s"], window_s)
     largest = max((last - first for first, last in bounds), default=0)
     window = make_window(arena.world, largest, k + 1, planner.max_hops)
     n_solved = 0

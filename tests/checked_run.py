@@ -10,6 +10,7 @@ from amarl_core.config import SELFISH
 from amarl_core.evaluation import play_trace
 from amarl_core.inference import most_likely
 from amarl_core.scenario import load_scenario
+from amarl_core.windows import held
 
 
 def judge(scenario, played, day, order) -> None:
@@ -29,7 +30,8 @@ def main() -> None:
         for order in ("arrival", "free"):
             judge(toy, play_trace(run, day, order, 3), day, order)
     for name in RULES:
-        judge(toy, play_trace(baseline(name), day, scenario=toy), day, "arrival")
+        served = held(day, baseline(name).waits_s)
+        judge(toy, play_trace(baseline(name), day, scenario=toy), served, "arrival")
     print("no index out of bounds")
 
 

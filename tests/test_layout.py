@@ -14,7 +14,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
      "draws", "request_tables", "volume_tables", "volumes", "demand_matrices"},
     {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
      "rollout", "arrival", "clocks", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap",
-     "window_plans"},
+     "window_plans", "turns"},
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock"},
     {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "ablate_masks", "stats",
      "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds"},

@@ -232,6 +232,28 @@ def test_a_node_that_the_walk_may_have_used_up_by_then_may_be_passed_by():
     assert walk.latency == pytest.approx(1 + 4 + 0.1 + 0.1 + 0.1 + 1 + 1)
 
 
+def slow_in_the_middle():
+    """S - X, X - Y, X - Z: F, H and K run at X, which is busy, G at Y, and K at Z as well, quickly."""
+    network = make_network(
+        {"S": ("agg", 0, True), "X": ("agg", 1000, True), "Y": ("cu", 1000, True), "Z": ("agg", 1000, True)},
+        {"S-X": (10**6, 1.0), "X-Y": (10**6, 0.1), "X-Z": (10**6, 1.0)},
+    )
+    hosts = {("X", "F"): 1000, ("Y", "G"): 1000, ("X", "H"): 1000, ("X", "K"): 1000, ("Z", "K"): 1000}
+    return make_world(network, {"F": 0.1, "G": 0.1, "H": 0.1, "K": 2.0}, {"s": (("F", "G", "H", "K"), 7.0)}, hosts)
+
+
+def test_a_row_of_stages_may_end_where_the_walk_may_have_used_up_the_room_for_the_next():
+    """X has room for two stages. F takes one of them on the way to G, so of H and K only H runs there, and K at Z.
+
+    Without the memory of F, X has room for H and K in a row, and K would have to run there: 8 ms, too late.
+    """
+    walk = Walker(slow_in_the_middle(), "reachable").start("s", "S", "Z", 30_000, {"X": 740})  # 800 less two of 30
+    assert walk.look() == {"X": ""}
+    assert not walk.is_open(), "there is but one way"
+    assert (walk.cause, walk.hosts) == ("accepted", ["X", "Y", "X", "Z"])
+    assert walk.latency == pytest.approx(1 + 0.1 / 0.26 + 0.1 + 0.1 + 0.1 + 0.1 / 0.26 + 1 + 2)
+
+
 @pytest.mark.parametrize("used, service, cause", [
     ({"B>T": 100_000}, "loose", "dead_end_bandwidth"),
     ({"P": 800, "Q": 800}, "loose", "dead_end_compute"),

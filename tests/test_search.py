@@ -162,6 +162,59 @@ def test_a_rule_finds_the_best_of_all_feasible_walks_from_stubs_to_pools(name):
     assert met["rejected"] > 0 and met["detour"] > 0
 
 
+def one_way_loop(n_stages: int):
+    """A loop w > D1 > .. > Dn > u > w whose hosts lie in the chain's reverse order, so that every segment takes u > w.
+
+    From S to w it goes quickly over u, or slowly at once; u > w has room for as many uses as the chain has stages.
+    """
+    hosts, functions = [f"D{i + 1}" for i in range(n_stages)], [f"F{i + 1}" for i in range(n_stages)]
+    nodes = {node: ("agg", 0, True) for node in "SuwT"} | {host: ("cu", 10_000, True) for host in hosts}
+    loop = ["w", *hosts, "u"]
+    links = {"S-u": (10**6, 0.1), "u-w": (10_000 * n_stages, 0.1), "S-w": (10**6, 5.0), "w-T": (10**6, 0.1)}
+    links |= {f"{a}-{b}": (10**6, 0.1) for a, b in zip(loop, loop[1:], strict=False)}
+    return make_world(
+        make_network(nodes, links, both_ways=False),
+        dict.fromkeys(functions, 0.1),
+        {"f": (tuple(functions[::-1]), 50.0)},
+        {pair: 1000 for pair in zip(hosts, functions, strict=True)},
+    )
+
+
+@pytest.mark.parametrize("n_stages", [1, 2, 3])
+def test_a_route_that_leaves_room_for_a_link_s_last_use_is_not_dropped(n_stages):
+    """A chain of n stages has n + 1 segments: all but the first need u > w, so the first must not take it."""
+    world = one_way_loop(n_stages)
+    trace = make_trace(world, [(0.0, "f", "S", "T", 10_000, 5.0)])
+    played = play_trace(baseline("shortest_feasible"), trace, scenario=world)
+    audit(world, played.decisions, played.ledger, trace).raise_if_violated()
+    (links,) = played.decisions["links"]
+    assert links[0] == "S>w"
+    assert list(links).count("u>w") == n_stages
+
+
+def one_way_world(seed: int):
+    """Four or five nodes, one-way links with room for one to four uses by 10 Mb/s, a service of one to three stages."""
+    draw = np.random.default_rng(seed)
+    nodes = [f"V{i}" for i in range(int(draw.integers(4, 6)))]
+    pairs = [(a, b) for a in nodes for b in nodes if a != b and draw.random() < 0.4]
+    pairs += [pair for pair in zip(nodes, nodes[1:] + nodes[:1], strict=True) if pair not in pairs]  # a ring at least
+    uses = [1, 1, 1, 2, 2, 3, 4]
+    links = {f"{a}-{b}": (10_000 * int(draw.choice(uses)), float(draw.uniform(0.1, 3))) for a, b in pairs}
+    network = make_network({node: ("cu", 1000, True) for node in nodes}, links, both_ways=False)
+    chain = ("F", "G", "H")[: int(draw.integers(1, 4))]
+    hosts = {(str(draw.choice(nodes)), function): 1000 for function in chain}
+    return make_world(network, dict.fromkeys(chain, 0.1), {"f": (chain, 60.0)}, hosts)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_the_best_walk_is_found_where_links_have_room_for_so_many_uses(seed):
+    """A chain of K functions has K + 1 segments, and every one of them may use a link."""
+    world = one_way_world(seed)
+    ends = np.random.default_rng(seed + 1).permutation(world.network.node_ids)[:2]
+    compare_with_enumeration(world, make_trace(world, [(0.0, "f", *ends, 10_000, 5.0)]), "shortest_feasible")
+
+
 def line(capacity: int, budget_mcpu: int = 10_000):
     """A - B - P, where P is a leaf pool that hosts F: from A to A every link but none is used in both ways."""
     network = make_network(
