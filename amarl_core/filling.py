@@ -212,6 +212,13 @@ class Filling:
         if fast:
             shown = ">".join(fast[0])
             self.warnings.append(f"{len(fast)} links have delays shorter than light in vacuum takes, such as {shown}")
+        ratios = [
+            link.crow_km / max(crow_km(points[a], points[b]), 1.0)
+            for (a, b), link in self.links.items()
+            if link.crow_km and self.raw.positions == "geographical"
+        ]
+        if ratios and not 0.7 < float(np.median(ratios)) < 1.4:
+            self.warnings.append("distances contradict the positions: pass positions='planar' if these are a drawing")
         kbps = np.array([link.capacity_kbps for link in self.links.values() if link.capacity_kbps])
         if len(kbps) and kbps.max() > _UNEVEN * kbps.min():
             said = f"{kbps.min():g} to {kbps.max():g} kbps"

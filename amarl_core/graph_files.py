@@ -224,13 +224,16 @@ def _assemble(
         if left:
             warnings.append(f"attributes of {what} that were not used: {', '.join(left[:12])}")
     is_degrees = any(key.lower() in ("latitude", "lat") for _, given in nodes for key in map(str, given))
+    positions = positions_of([(n.x, n.y) for n in read], "geographical" if is_degrees else None, reading)
+    if not is_degrees and reading.positions is None and "topohub" not in kind and positions != "none":
+        warnings.append(f"the file does not say what its coordinates are: taken as {positions} (pass positions)")
     graph = RawGraph(
         name=plain(name) or path.stem,
         format=kind,
         nodes=read,
         links=links,
         is_directed=is_directed if reading.directed is None else reading.directed,
-        positions=positions_of([(n.x, n.y) for n in read], "geographical" if is_degrees else None, reading),
+        positions=positions,
         warnings=tuple(warnings),
     )
     return checked(graph, path)

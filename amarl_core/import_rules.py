@@ -75,6 +75,9 @@ class Rules:
             _check_positive(name, value)
         for name in _SHARES:
             _check_positive(name, getattr(self, name), most=0.9)
+        for name in ("capacity_gbps", "cores_per_gbps", "tiers"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ScenarioError(problem(None, None, name, getattr(self, name), "a mapping"))
         for name in ("capacity_gbps", "cores_per_gbps"):
             for tier, value in getattr(self, name).items():
                 _check_positive(f"{name}[{tier!r}]", value)
