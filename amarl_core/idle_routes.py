@@ -1,4 +1,4 @@
-"""Shortest routes through chains on an idle network, and the load they put on links and pools.
+"""Routes through chains on an idle network, and the load that they put on links and pools.
 
 Used to make scenarios: to say whether every request can be completed within its bound, and to size the load.
 It is the layered graph of service chains: one copy of the network a stage, joined at the hosts of that stage.
@@ -6,6 +6,7 @@ It is the layered graph of service chains: one copy of the network a stage, join
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,104 +15,129 @@ from scipy.sparse.csgraph import dijkstra
 
 from amarl_core.services import Function, Service
 from amarl_core.topology import Network
-from amarl_core.traffic import Traffic
 
 
 @dataclass(frozen=True, eq=False)
-class IdleRoutes:
-    """Least-latency routes of one service (A areas, N nodes, E links).
+class Load:
+    """What one kbps asked for in each area puts on links and pools (A areas, E links, N nodes).
 
     Attributes:
-        latency_ms: Least latency from each area to each node through the whole chain, float64 [A, N]; inf if none.
-        link_share: Times a link is used by a request of an area, on average over destinations, float64 [A, E].
-        node_mcpu: Millicores at a node for each kbps that an area asks for, float64 [A, N].
+        link: Times a link is used, on average over destinations, float64 [A, E].
+        node: Millicores at a node, float64 [A, N].
     """
 
-    latency_ms: np.ndarray
-    link_share: np.ndarray
-    node_mcpu: np.ndarray
+    link: np.ndarray
+    node: np.ndarray
 
 
-def fitting(network: Network, service: Service, functions: dict[str, Function], rate: np.ndarray, budget: np.ndarray):
-    """Return which links and hosts can carry the service's largest request alone.
+class ChainRoutes:
+    """Routes of one service's largest request from every area (A areas, N nodes, E links, K stages).
 
-    Args:
-        network: The network.
-        service: The service.
-        functions: Functions by identifier, in the order of `rate`'s columns.
-        rate: Millicores for each Gb/s, int64 [N, F], -1 where not hosted.
-        budget: Usable millicores, int64 [N].
-
-    Returns:
-        bool [E] and bool [N, F]. A host must hold every stage of the chain that it could run, together.
+    Links too small for that request are left out, and so are hosts that could not hold, together, all the stages
+    of the chain that they might run.
     """
-    largest = service.bundle_max * service.unit_kbps_max
-    index = {function: f for f, function in enumerate(functions)}
-    stages = [index[function] for function in service.chain]
-    needed = np.where(rate[:, stages] >= 0, -(-largest * rate[:, stages] // 10**6), 0).sum(axis=1)  # [N]
-    return network.capacity_kbps >= largest, (rate >= 0) & (needed <= budget)[:, None]
 
+    def __init__(
+        self,
+        network: Network,
+        service: Service,
+        functions: Sequence[Function],
+        rate: np.ndarray,
+        budget: np.ndarray,
+        area_node: np.ndarray,
+        destination: np.ndarray,
+    ) -> None:
+        """Prepare the layered graph.
 
-def idle_routes(
-    network: Network,
-    service: Service,
-    functions: dict[str, Function],
-    rate: np.ndarray,
-    traffic: Traffic,
-    destination: np.ndarray,
-    budget: np.ndarray,
-) -> IdleRoutes:
-    """Route a service's largest request from every area over an idle network.
+        Args:
+            network: The network.
+            service: The service.
+            functions: Functions in the order of `rate`'s columns.
+            rate: Millicores for each Gb/s, int64 [N, F], -1 where not hosted.
+            budget: Usable millicores, int64 [N].
+            area_node: Node of each area, int32 [A].
+            destination: Probability of each destination, float64 [A, N].
+        """
+        index = {function.function: f for f, function in enumerate(functions)}
+        self.network, self.service = network, service
+        self.area_node, self.destination = area_node, destination
+        self.stages = [index[function] for function in service.chain]
+        self.processing_ms = np.array([functions[f].processing_ms for f in self.stages])
+        largest = service.bundle_max * service.unit_kbps_max
+        here = rate[:, self.stages]  # [N, K]
+        needed = np.where(here >= 0, -(-largest * here // 10**6), 0).sum(axis=1)  # [N]
+        self.is_host = (here >= 0) & (needed <= budget)[:, None]
+        self.mcpu_per_kbps = np.maximum(here, 0) / 1e6
+        self.may_carry = network.capacity_kbps >= largest
+        ends = zip(network.source.tolist(), network.target.tolist(), strict=True)
+        self._least: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.link_of = {pair: e for e, pair in enumerate(ends)}
 
-    Args:
-        network: The network.
-        service: The service.
-        functions: Functions by identifier, in the order of `rate`'s columns.
-        rate: Millicores for each Gb/s, int64 [N, F], -1 where not hosted.
-        traffic: Says where areas are.
-        destination: Probability of each destination, float64 [A, N].
-        budget: Usable millicores, int64 [N].
-    """
-    n, n_stages = network.n_nodes, len(service.chain)
-    may_carry, may_host = fitting(network, service, functions, rate, budget)
-    index = {function: f for f, function in enumerate(functions)}
-    stages = [index[function] for function in service.chain]
-    delay = [functions[function].processing_ms for function in service.chain]
-    latency, link_share = (
-        np.full((len(traffic.area_node), n), np.inf),
-        np.zeros((len(traffic.area_node), network.n_links)),
-    )
-    node_mcpu = np.zeros((len(traffic.area_node), n))
-    link_of = {(int(u), int(v)): e for e, (u, v) in enumerate(zip(network.source, network.target, strict=True))}
-    for a, source in enumerate(traffic.area_node):
-        usable = may_carry & (network.transit[network.source] | (network.source == source))
-        graph = _layered(network, usable, [may_host[:, f] for f in stages], delay)
-        found, before = dijkstra(graph, indices=int(source), return_predecessors=True)
-        latency[a] = found[n_stages * n :]
-        for target in np.flatnonzero((destination[a] > 0) & np.isfinite(latency[a])):
-            at = n_stages * n + int(target)
-            while at != source:
-                previous = int(before[at])
-                if at // n == previous // n:
-                    link_share[a, link_of[previous % n, at % n]] += destination[a, target]
-                else:
-                    per_kbps = rate[at % n, stages[previous // n]] / 1e6
-                    node_mcpu[a, at % n] += destination[a, target] * per_kbps
-                at = previous
-    return IdleRoutes(latency, link_share, node_mcpu)
+    def latencies_ms(self) -> np.ndarray:
+        """Return the least latency from each area to each node through the whole chain, float64 [A, N]; inf if none."""
+        n = self.network.n_nodes
+        last = len(self.stages) * n
+        return np.array([self._least_latency(int(v))[0][last:] for v in self.area_node])
 
+    def load(self, link_cost: np.ndarray | None = None, node_cost: np.ndarray | None = None) -> Load:
+        """Return the load of cheapest routes, or of least-latency ones without costs.
 
-def _layered(network: Network, usable: np.ndarray, hosts: list[np.ndarray], delay: list[float]) -> csr_matrix:
-    """Return the layered graph's delays, [(K+1) N, (K+1) N]: node v of layer k is number k N + v."""
-    n, n_layers = network.n_nodes, len(hosts) + 1
-    source, target, weight = network.source[usable], network.target[usable], network.delay_ms[usable]
-    rows = [source + k * n for k in range(n_layers)]
-    columns = [target + k * n for k in range(n_layers)]
-    weights = [weight] * n_layers
-    for k, (host, ms) in enumerate(zip(hosts, delay, strict=True)):
-        at = np.flatnonzero(host)
-        rows.append(at + k * n)
-        columns.append(at + (k + 1) * n)
-        weights.append(np.full(len(at), ms))
-    shape = (n_layers * n, n_layers * n)
-    return csr_matrix((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
+        A cheapest route that would be late gives way to the one of least latency.
+
+        Args:
+            link_cost: Cost of a link for each kbps, positive, float64 [E].
+            node_cost: Cost of a millicore, positive, float64 [N].
+        """
+        n, areas = self.network.n_nodes, len(self.area_node)
+        load = Load(np.zeros((areas, self.network.n_links)), np.zeros((areas, n)))
+        for a, source in enumerate(self.area_node.tolist()):
+            least, shortest = self._least_latency(source)
+            cheapest = shortest if link_cost is None else self._search(source, link_cost, node_cost)[1]
+            for target in np.flatnonzero(self.destination[a] > 0).tolist():
+                if not np.isfinite(least[len(self.stages) * n + target]):
+                    continue
+                links, hosts = self._walk(cheapest, source, target)
+                if self.network.delay_ms[links].sum() + self.processing_ms.sum() > self.service.latency_ms:
+                    links, hosts = self._walk(shortest, source, target)
+                share = self.destination[a, target]
+                np.add.at(load.link[a], links, share)
+                np.add.at(load.node[a], hosts, share * self.mcpu_per_kbps[hosts, range(len(hosts))])
+        return load
+
+    def _least_latency(self, source: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return least latencies and predecessors from a node, computed once."""
+        if source not in self._least:
+            self._least[source] = self._search(source, None, None)
+        return self._least[source]
+
+    def _search(
+        self, source: int, link_cost: np.ndarray | None, node_cost: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return costs and predecessors over the layered graph, whose node v of layer k is number k N + v."""
+        network, n, n_layers = self.network, self.network.n_nodes, len(self.stages) + 1
+        usable = self.may_carry & (network.transit[network.source] | (network.source == source))
+        weight = (network.delay_ms if link_cost is None else link_cost)[usable]
+        rows = [network.source[usable] + k * n for k in range(n_layers)]
+        columns = [network.target[usable] + k * n for k in range(n_layers)]
+        weights = [weight] * n_layers
+        for k, ms in enumerate(self.processing_ms):
+            at = np.flatnonzero(self.is_host[:, k])
+            rows.append(at + k * n)
+            columns.append(at + (k + 1) * n)
+            weights.append(np.full(len(at), ms) if node_cost is None else node_cost[at] * self.mcpu_per_kbps[at, k])
+        places = (np.concatenate(rows), np.concatenate(columns))
+        graph = csr_matrix((np.concatenate(weights), places), shape=(n_layers * n, n_layers * n))
+        return dijkstra(graph, indices=source, return_predecessors=True)
+
+    def _walk(self, before: np.ndarray, source: int, target: int) -> tuple[list[int], list[int]]:
+        """Return the links of a route and the host of each stage, in order of the chain."""
+        n = self.network.n_nodes
+        at, links, hosts = len(self.stages) * n + target, [], []
+        while at != source:
+            previous = int(before[at])
+            if at // n == previous // n:
+                links.append(self.link_of[previous % n, at % n])
+            else:
+                hosts.append(at % n)
+            at = previous
+        return links, hosts[::-1]

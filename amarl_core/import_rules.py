@@ -61,7 +61,7 @@ class Rules:
     capacity_gbps: Mapping[str, float] = field(default_factory=lambda: _fixed(du=10.0, cu=40.0, core=100.0))
     gbps_per_degree: float = 10.0
     capacity_scale: float = 1.0
-    cores_per_gbps: Mapping[str, float] = field(default_factory=lambda: _fixed(du=1.0, cu=6.0, core=20.0))
+    cores_per_gbps: Mapping[str, float] = field(default_factory=lambda: _fixed(du=0.5, cu=2.5, core=10.0))
     core_share: float = 0.08
     edge_share: float = 0.2
     tiers: Mapping[str, str] = field(default_factory=dict)

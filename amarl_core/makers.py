@@ -17,8 +17,9 @@ import pandas as pd
 
 from amarl_core.errors import ScenarioError, problem
 from amarl_core.freeze import freeze
-from amarl_core.idle_routes import IdleRoutes, idle_routes
+from amarl_core.idle_routes import ChainRoutes
 from amarl_core.imported import Imported, load_network
+from amarl_core.load_size import fullest
 from amarl_core.placement import place
 from amarl_core.scenario import DATA_FOLDER, Scenario, load_scenario
 from amarl_core.scenario_files import CPU_CAP, WEEKEND_LEVEL, Draft, toml, write_tables
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 SERVICES_FROM = DATA_FOLDER / "montreal"
 SLACK = 1.25
 """A bound that is raised becomes this times the worst idle latency, since busy pools take longer."""
-UTILISATION = 1.0
+UTILISATION = 1.2
 
 
 def make_scenario(
@@ -64,7 +65,7 @@ def make_scenario(
         destinations: A table as destinations.csv; None: tight services end at the nearest edge pool, industrial
             ones half there and half at other industrial areas, the others at the core.
         latency: "strict" refuses bounds that no placement can meet, "scale" raises them, which is recorded.
-        utilisation: Busy-hour utilisation of the fullest link or pool when all goes the shortest way; sizes the load.
+        utilisation: Busy-hour utilisation of the fullest link or pool when traffic is spread evenly; sizes the load.
         load_gbps: The load itself, instead of `utilisation`.
         name: Name of the scenario; None: the folder's.
         held_out_seed: Seed of the held-out days.
@@ -151,21 +152,21 @@ class _Maker:
         self.files = {table: folder / f"{table}.csv" for table in TABLES}
         self.network = read_network(self.files["nodes"], self.files["links"])
         self.functions = read_functions(self.files["functions"])
-        self.by_name = {function.function: function for function in self.functions}
         self.budget = np.floor(self.network.compute_mcpu * CPU_CAP).astype(np.int64)
         self.services = read_services(self.files["services"], self.functions)
         self.traffic: Traffic = read_traffic(self.files, self.network, self.services, 1.0, WEEKEND_LEVEL)
 
-    def routes(self, service: Service, rate: np.ndarray) -> IdleRoutes:
-        """Return a service's shortest routes under a placement."""
-        destination = self.traffic.destination[[s.service for s in self.services].index(service.service)]
-        return idle_routes(self.network, service, self.by_name, rate, self.traffic, destination, self.budget)
+    def routes(self, service: Service, rate: np.ndarray) -> ChainRoutes:
+        """Return a service's routes under a placement."""
+        s = [one.service for one in self.services].index(service.service)
+        at, destination = self.traffic.area_node, self.traffic.destination[s]
+        return ChainRoutes(self.network, service, self.functions, rate, self.budget, at, destination)
 
     def worst_ms(self, service: Service, rate: np.ndarray) -> float:
         """Return the worst idle latency that somebody may ask for, in ms."""
         s = [one.service for one in self.services].index(service.service)
         asked = (self.traffic.destination[s] > 0) & (self.traffic.rate_per_s[:, s].sum(axis=(0, 2)) > 0)[:, None]
-        return float(self.routes(service, rate).latency_ms[asked].max())
+        return float(self.routes(service, rate).latencies_ms()[asked].max())
 
     def place(self, placement: str | Path | pd.DataFrame) -> None:
         """Write placement.csv: the one given, or the automatic one."""
@@ -224,16 +225,15 @@ class _Maker:
 
     def size_load(self, utilisation: float) -> tuple[float, str]:
         """Return the load in Gb/s that brings the fullest link or pool to a utilisation, and how it was found."""
-        offered = self.traffic.offered_kbps()  # [2, S, A, 24], for 1 Gb/s
-        links = np.zeros((2, 24, self.network.n_links))
-        pools = np.zeros((2, 24, self.network.n_nodes))
-        for s, service in enumerate(self.services):
-            routes = self.routes(service, self.rate)
-            links += np.einsum("dah,ae->dhe", offered[:, s], routes.link_share)
-            pools += np.einsum("dah,an->dhn", offered[:, s], routes.node_mcpu)
-        on_links = (links.max(axis=(0, 1)) / self.network.capacity_kbps).max()
-        on_pools = (pools.max(axis=(0, 1)) / np.maximum(self.budget, 1)).max()
-        which = "link" if on_links >= on_pools else "pool"
-        load = utilisation / max(on_links, on_pools)
-        shares = f"fullest link {on_links * load:.0%}, fullest pool {on_pools * load:.0%}"
-        return load, f"with which shortest routes fill the fullest {which} to {utilisation:.0%} ({shares})"
+        services = read_services(self.files["services"], self.functions)  # bounds may have been raised
+        offered = self.traffic.offered_kbps()[0]  # weekday, [S, A, 24], for 1 Gb/s
+        hour = int(offered.sum(axis=(0, 1)).argmax())
+        routes = [self.routes(service, self.rate) for service in services]
+        full = fullest(routes, offered[:, :, hour], self.network.capacity_kbps, self.budget)
+        load = full.load_gbps(utilisation)
+        shares = [f"{share * load:.0%}" for share in (full.spread_link, full.spread_pool)]
+        shortest = [f"{share * load:.0%}" for share in (full.shortest_link, full.shortest_pool)]
+        return load, (
+            f"which fills the fullest link to {shares[0]} and the fullest pool to {shares[1]} when it is spread evenly "
+            f"({' and '.join(shortest)} on shortest routes)"
+        )

@@ -135,11 +135,12 @@ class Place:
         """Read a number strictly: finite, in range, without unit or separators."""
         expected = "a plain number" + (f" of at least {least:g}" if least > -LARGEST else "")
         expected += f", at most {most:g}" if most < LARGEST else ""
-        remedy = "Write it without unit, thousands separator or decimal comma."
         if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
             value = float(value)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-            self.fail(column, value, expected, remedy)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self.fail(column, value, expected, "Write it without unit, thousands separator or decimal comma.")
+        if not least <= value <= most:
+            self.fail(column, value, expected, "Check its unit.")
         return float(value)
 
     def text(self, column: str, value: object) -> str:

@@ -9,7 +9,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
 LAYERS = [  # a module imports from its own layer and from those above it in this list
     {"errors", "runs"},
-    {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze"},
+    {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze",
+     "raw_graph", "graph_attributes", "graph_files", "sndlib", "repetita", "simple_graph", "import_rules", "filling",
+     "imported", "idle_routes", "load_size", "placement", "scenario_files", "makers"},
     {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
      "rollout", "arrival", "clocks", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap",
      "window_plans"},
@@ -20,7 +22,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
-     "field_plots", "async_plots", "mask_plots"},
+     "field_plots", "async_plots", "mask_plots", "import_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
@@ -76,7 +78,12 @@ def test_no_import_cycles():
         ("ipywidgets", {"live"}),
         ("torch", {"policy", "ppo_update", "agents", "stock"}),  # stock is the untouched sb3-contrib peer
         ("papermill", {"batch"}),
-        ("matplotlib", {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "live"}),
+        (
+            "matplotlib",
+            {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "live", "import_plots"},
+        ),
+        ("topohub", {"graph_files"}),
+        ("defusedxml", {"graph_files"}),
     ],
 )
 def test_a_library_is_imported_only_where_it_belongs(library, allowed):
