@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from amarl_core.filling import Imported
 from amarl_core.look import (
+    AGENT_COLORS,
     METHOD_COLORS,
     METHOD_MARKERS,
     METHOD_NAMES,
@@ -26,6 +28,7 @@ from amarl_core.look import (
 )
 from amarl_core.scenario import Scenario
 from amarl_core.topology import Network
+from amarl_core.traces import DAY_S, Trace
 
 TIER_LOOK = {  # colour, marker, area in points
     "core": ("#0b5c8a", "s", 52),
@@ -65,7 +68,7 @@ def network_map(imported: Imported) -> Picture:
     return finish(figure, finding, caption)
 
 
-def _name_nodes(axes, network: Network) -> None:
+def _name_nodes(axes: Axes, network: Network) -> None:
     """Write the names of core nodes and edge pools beside them, unless there are too many."""
     named = [v for v, tier in enumerate(network.tier) if tier in ("core", "cu")]
     for v in named if len(named) <= 24 else []:
@@ -95,6 +98,11 @@ def assumptions_table(assumptions: pd.DataFrame) -> Table:
     return Table(pd.DataFrame(rows), caption, text_columns=("rule or choice",))
 
 
+def told(scenario: Scenario) -> pd.DataFrame:
+    """Read the assumptions that a made scenario records in its folder."""
+    return pd.read_csv(scenario.folder / "assumptions.csv", keep_default_na=False)
+
+
 def warnings_table(warnings: tuple[str, ...]) -> Table:
     """Show what the reader warned of."""
     listed = list(warnings) or ["none"]
@@ -115,6 +123,34 @@ def bounds_table(scenario: Scenario) -> Table:
         for service in scenario.services
     ]
     return Table(pd.DataFrame(rows), "Latency bounds; a bound that no route can meet was raised.", ("chain",))
+
+
+@drawing
+def traffic_figure(scenario: Scenario, day: Trace) -> Picture:
+    """Draw the load in progress over a day, stacked by service, and each area's share of the requests."""
+    figure, (left, right) = new_figure(2, height_in=3.2, widths=(3, 2))
+    at_s = np.arange(0, DAY_S + 1, 300.0)
+    load = np.array([_in_progress(day[day.service == s], at_s) for s in range(len(scenario.services))]) / 1e6  # [S, t]
+    names = [service_name(service) for service in scenario.service_ids]
+    colors = [AGENT_COLORS[s % len(AGENT_COLORS)] for s in range(len(names))]
+    left.stackplot(at_s / 3600, load, labels=names, colors=colors, alpha=0.85)
+    left.set(xlabel="hour of the day", ylabel="asked for at a time, Gb/s", xlim=(0, 24), xticks=range(0, 25, 6))
+    count = np.bincount(day.source, minlength=scenario.network.n_nodes)[scenario.traffic.area_node]
+    right.bar(range(len(count)), np.sort(count)[::-1] / len(day) * 100, color=REFERENCE_COLORS[0])
+    right.set(xlabel="areas, busiest first", ylabel="share of requests, %")
+    legend_below(figure, left, 6)
+    peak = float(load.sum(axis=0).max())
+    finding = f"{len(day):,} requests ask for up to {peak:.0f} Gb/s at a time, from {len(count)} areas"
+    return finish(figure, finding, f"Held-out day {day.name}: requests in progress if all were accepted.")
+
+
+def _in_progress(trace: Trace, at_s: np.ndarray) -> np.ndarray:
+    """Return the kbps of requests in progress at some times, float64 [t]."""
+    ends = trace.t_s + trace.hold_s
+    order = np.argsort(ends)
+    begun = np.concatenate([[0], np.cumsum(trace.demand_kbps)])
+    ended = np.concatenate([[0], np.cumsum(trace.demand_kbps[order])])
+    return begun[np.searchsorted(trace.t_s, at_s, "right")] - ended[np.searchsorted(ends[order], at_s, "right")]
 
 
 def gos_by_service(decisions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
