@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from amarl_core.filling import Imported
 from amarl_core.look import (
@@ -37,13 +38,14 @@ TIER_LOOK = {  # colour, marker, area in points
 }
 TIER_NAMES = {"core": "core", "cu": "edge pool", "du": "access, an area each"}
 _OTHER = ("#333333", "^", 24)
+MOST_NAMES = 24
 
 
 @drawing
 def network_map(imported: Imported) -> Picture:
     """Draw nodes by tier and links by capacity, on longitude and latitude without a background."""
     network = imported.network
-    figure, (axes,) = new_figure(height_in=4.6)
+    figure, (axes,) = new_figure(height_in=5.6)
     gbps = network.capacity_kbps / 1e6
     for e in range(network.n_links):
         ends = [network.source[e], network.target[e]]
@@ -69,16 +71,21 @@ def network_map(imported: Imported) -> Picture:
 
 
 def _name_nodes(axes: Axes, network: Network) -> None:
-    """Write the names of core nodes and edge pools beside them, unless there are too many."""
+    """Write the names of core nodes and edge pools, on the side away from the nearest other name."""
     named = [v for v, tier in enumerate(network.tier) if tier in ("core", "cu")]
-    for v in named if len(named) <= 24 else []:
+    for v in named if len(named) <= MOST_NAMES else []:
+        apart = np.hypot(network.lon[named] - network.lon[v], network.lat[named] - network.lat[v])
+        nearest = named[int(np.argsort(apart)[1])] if len(named) > 1 else v
+        to_left = bool(network.lon[nearest] > network.lon[v])
         axes.annotate(
             network.name[v][:18],
             (network.lon[v], network.lat[v]),
-            xytext=(4, 3),
+            xytext=(-5 if to_left else 5, 4),
             textcoords="offset points",
+            ha="right" if to_left else "left",
             fontsize=7.5,
-            color="#333333",
+            color="#222222",
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
             zorder=3,
         )
 
@@ -176,7 +183,7 @@ def gos_figure(decisions: Mapping[str, pd.DataFrame], day: str) -> Picture:
         axes.plot(gos[method], at + offset, marker, color=color, markersize=6, label=method_name(method))
     axes.set_yticks(at, [service_name(service) if service != "all" else "All requests" for service in gos.index])
     axes.set_xlabel("grade of service in % (accepted over offered requests)")
-    legend_below(figure, axes, 4)
+    legend_below(figure, axes, gos.shape[1])
     overall = gos.loc["all"].sort_values(ascending=False)
     worst = gos.drop(index="all").min(axis=1).idxmin()
     finding = (
@@ -188,11 +195,15 @@ def gos_figure(decisions: Mapping[str, pd.DataFrame], day: str) -> Picture:
 
 
 def gos_table(decisions: Mapping[str, pd.DataFrame]) -> Table:
-    """Show the same as numbers."""
+    """Show the same as numbers, and how much was refused as too dear."""
     gos = gos_by_service(decisions)
     frame = gos.map(lambda value: f"{value:.2f}").rename(columns=method_name)
     frame.insert(0, "GoS, %", [service_name(service) if service != "all" else "all requests" for service in gos.index])
-    return Table(frame, "Accepted over offered requests.", ours=(len(frame) - 1,))
+    refused = [f"{100 * (d['cause'] == 'refused').mean():.2f}" for d in decisions.values()]
+    frame.loc["refused"] = ["refused, % of all", *refused]
+    return Table(
+        frame, "Accepted over offered requests; refused: a route was there, but too dear.", ours=(len(gos) - 1,)
+    )
 
 
 def import_answer(imported: Imported, scenario: Scenario, decisions: Mapping[str, pd.DataFrame]) -> Answer:

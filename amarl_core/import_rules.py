@@ -20,8 +20,6 @@ from amarl_core.tables import names
 EARTH_KM = 6371.0
 LIGHT_US_PER_KM = 3.3356
 """Light in vacuum: no cable is faster."""
-TIERS = ("du", "cu", "core")
-"""Access, edge and core, by the names that the rest of the project gives them."""
 _POSITIVE = ("detour", "us_per_km", "least_km", "gbps_per_degree", "capacity_scale", "population_per_degree")
 _OPTIONAL = ("default_km", "km_per_unit")
 _SHARES = ("core_share", "edge_share")

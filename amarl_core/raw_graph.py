@@ -7,7 +7,6 @@ the place.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -233,8 +232,3 @@ def lowered(attributes: Mapping[str, object], place: Place) -> dict[str, object]
             place.fail("attribute", str(name), "each attribute once, whatever its case", "Remove the duplicate.")
         found[key] = value
     return found
-
-
-def is_finite(value: float | None) -> bool:
-    """Return whether a value is there and finite."""
-    return value is not None and math.isfinite(value)

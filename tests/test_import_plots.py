@@ -27,7 +27,11 @@ def scenario(abilene, tmp_path_factory):
 def decisions():
     service = ["voip", "voip", "massive_iot", "massive_iot"]
     frames = {"amarl": [True, True, True, False], "priced": [True, True, False, False]}
-    return {name: pd.DataFrame({"service": service, "accepted": accepted}) for name, accepted in frames.items()}
+    cause = {True: "accepted", False: "refused"}
+    return {
+        name: pd.DataFrame({"service": service, "accepted": accepted, "cause": [cause[ok] for ok in accepted]})
+        for name, accepted in frames.items()
+    }
 
 
 def test_the_map_counts_nodes_by_tier(abilene):
@@ -60,7 +64,8 @@ def test_grades_of_service_are_counted_by_service_and_over_all(decisions):
     assert gos.loc["massive_iot"].tolist() == [50.0, 0.0]
     assert gos.loc["all"].tolist() == [75.0, 50.0]
     assert "AMARL accepts most, 75.00 %; Massive IoT is served least" in import_plots.gos_figure(decisions, "a day").alt
-    assert import_plots.gos_table(decisions).frame.iloc[-1].tolist() == ["all requests", "75.00", "50.00"]
+    rows = import_plots.gos_table(decisions).frame.iloc[-2:].to_numpy().tolist()
+    assert rows == [["all requests", "75.00", "50.00"], ["refused, % of all", "25.00", "50.00"]]
 
 
 def test_the_answer_names_what_was_assumed(abilene, scenario, decisions):
