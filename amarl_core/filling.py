@@ -65,13 +65,14 @@ class Filling:
         self.graph = nx.DiGraph()
         self.graph.add_nodes_from(node.node_id for node in raw.nodes)
         self.graph.add_edges_from(links)
+        self.points: dict[str, tuple[float, float]] = {}
         self.origin: list[tuple[str, str, str]] = []
         self.warnings = list(raw.warnings)
 
     def imported(self, source: str, sha256: str) -> Imported:
         """Fill everything, in the order in which one thing needs another."""
         points = self.positions()
-        self.delays(points)
+        self.delays()
         tier = self.tiers()
         self.capacities(tier)
         self.compute(tier)
@@ -98,6 +99,7 @@ class Filling:
         )
 
     def note(self, element: str, quantity: str, is_given: bool) -> None:
+        """Take note of where one value came from."""
         self.origin.append((element, quantity, "file" if is_given else "rule"))
 
     def positions(self) -> dict[str, tuple[float, float]]:
@@ -122,7 +124,7 @@ class Filling:
             return self.rules.km_per_unit * float(np.hypot(a[0] - b[0], a[1] - b[1]))
         return None
 
-    def delays(self, points: Mapping[str, tuple[float, float]]) -> None:
+    def delays(self) -> None:
         """Set length and delay of each link: the file's, or cable length x us_per_km."""
         zero = 0
         for ends, link in self.links.items():

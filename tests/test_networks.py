@@ -338,6 +338,44 @@ def test_a_doubtful_file_loads_with_a_listed_warning(tmp_path, caplog, name, old
         assert words in caplog.text
 
 
+def sound(imported):
+    network = imported.network
+    assert (network.delay_ms > 0).all() and np.isfinite(network.delay_ms).all()
+    assert (network.capacity_kbps > 0).all()
+    assert nx.is_strongly_connected(network.to_networkx())
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(10**17, 10**400),
+    st.floats(),
+    st.text(max_size=6),
+    st.sampled_from(["1,000", "1e999", "٣", "\ud800", "du", [], {}, [1, 2], {"a": 1}, 0, -1, 1e-320]),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_json_with_odd_values_ends_in_an_error_of_ours_or_a_sound_network(tmp_path_factory, data):
+    content = json.loads((FIXTURES / "units.json").read_text())
+    keys = ["id", "name", "label", "pos", "tier", "compute_mcpu", "population", "Internal", "lat", "lon", "x",
+            "source", "target", "capacity_gbps", "capacity", "LinkSpeed", "LinkSpeedRaw", "LinkSpeedUnits",
+            "delay_ms", "delay_ns", "length_km", "dist", "distance_m"]  # fmt: skip
+    for _ in range(data.draw(st.integers(1, 3))):
+        rows = content[data.draw(st.sampled_from(["nodes", "edges"]))]
+        rows[data.draw(st.integers(0, 3))][data.draw(st.sampled_from(keys))] = data.draw(ODD)
+    path = tmp_path_factory.mktemp("odd") / "odd.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    try:
+        imported = load_network(path)
+    except AmarlError as error:
+        assert "expected" in str(error)
+    else:
+        sound(imported)
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_ends_in_an_error_of_ours_or_a_sound_network(tmp_path_factory, data):
@@ -364,7 +402,4 @@ def test_a_damaged_file_ends_in_an_error_of_ours_or_a_sound_network(tmp_path_fac
     except AmarlError as error:
         assert "expected" in str(error)
     else:
-        network = imported.network
-        assert (network.delay_ms > 0).all() and np.isfinite(network.delay_ms).all()
-        assert (network.capacity_kbps > 0).all()
-        assert nx.is_strongly_connected(network.to_networkx())
+        sound(imported)
