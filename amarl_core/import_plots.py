@@ -45,7 +45,8 @@ MOST_NAMES = 24
 def network_map(imported: Imported) -> Picture:
     """Draw nodes by tier and links by capacity, on longitude and latitude without a background."""
     network = imported.network
-    figure, (axes,) = new_figure(height_in=5.6)
+    flat = float(np.ptp(network.lat) / max(np.ptp(network.lon) * np.cos(np.radians(network.lat.mean())), 1e-9))
+    figure, (axes,) = new_figure(height_in=float(np.clip(1.4 + 4.6 * flat, 3.0, 5.6)))
     gbps = network.capacity_kbps / 1e6
     for e in range(network.n_links):
         ends = [network.source[e], network.target[e]]
@@ -71,18 +72,27 @@ def network_map(imported: Imported) -> Picture:
 
 
 def _name_nodes(axes: Axes, network: Network) -> None:
-    """Write the names of core nodes and edge pools, on the side away from the nearest other name."""
+    """Write the names of core nodes and edge pools, each at the corner that is farthest from others and their names."""
     named = [v for v, tier in enumerate(network.tier) if tier in ("core", "cu")]
+    at = np.column_stack([network.lon * np.cos(np.radians(network.lat.mean())), network.lat])
+    at = at / max(float(np.ptp(at, axis=0).max()), 1e-9)  # one unit is the longer side of the map
+    taken = list(at[named])
     for v in named if len(named) <= MOST_NAMES else []:
-        apart = np.hypot(network.lon[named] - network.lon[v], network.lat[named] - network.lat[v])
-        nearest = named[int(np.argsort(apart)[1])] if len(named) > 1 else v
-        to_left = bool(network.lon[nearest] > network.lon[v])
+        half = 0.007 * len(network.name[v][:18]) + 0.015
+        corners = [(right * half, up * 0.02) for right in (1, -1) for up in (1, -1)]
+        others = [point for point in taken if tuple(point) != tuple(at[v])]
+        room = [min((np.linalg.norm((at[v] + c - o) / (half, 0.03)) for o in others), default=0.0) for c in corners]
+        is_out = [at[v, 0] + 2 * c[0] < at[:, 0].min() for c in corners]  # over the axis on the left
+        room = [-1.0 if out else value for out, value in zip(is_out, room, strict=True)]
+        right, up = np.sign(corners[int(np.argmax(np.round(room, 3)))])
+        taken.append(at[v] + np.array([right * half, up * 0.02]))
         axes.annotate(
             network.name[v][:18],
             (network.lon[v], network.lat[v]),
-            xytext=(-5 if to_left else 5, 4),
+            xytext=(5 * right, 4 * up),
             textcoords="offset points",
-            ha="right" if to_left else "left",
+            ha="left" if right > 0 else "right",
+            va="bottom" if up > 0 else "top",
             fontsize=7.5,
             color="#222222",
             path_effects=[withStroke(linewidth=2.5, foreground="white")],

@@ -7,6 +7,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import linprog
 
 from amarl_core import makers
 from amarl_core.agents import train
@@ -134,6 +135,46 @@ def test_the_load_fills_the_fullest_link_or_pool_as_asked(germany):
     assert max(full.shortest_link, full.shortest_pool) >= max(full.spread_link, full.spread_pool)
 
 
+def least_utilisation(scenario, s, offered):
+    """The least utilisation of the fullest link or pool that any split routing reaches, by linear programming."""
+    network, n, layers = scenario.network, scenario.network.n_nodes, int(scenario.chain_length[s]) + 1
+    arcs = []  # from, to, link, pool, millicores for each kbps
+    for k in range(layers):
+        for e in range(network.n_links):
+            arcs.append((network.source[e] + k * n, network.target[e] + k * n, e, -1, 0.0))
+        for v in np.flatnonzero(scenario.rate_mcpu_per_gbps[:, scenario.chains[s, k]] >= 0) if k < layers - 1 else []:
+            rate = scenario.rate_mcpu_per_gbps[v, scenario.chains[s, k]] / 1e6
+            arcs.append((v + k * n, v + (k + 1) * n, -1, v, rate))
+    wanted = [(a, t) for a in range(len(offered)) for t in np.flatnonzero(scenario.traffic.destination[s, a])]
+    size, room = len(arcs), np.concatenate([network.capacity_kbps, scenario.budget_mcpu])
+    flow, amount = np.zeros((len(wanted) * layers * n, len(wanted) * size + 1)), np.zeros(len(wanted) * layers * n)
+    use = np.zeros((len(room), len(wanted) * size + 1))
+    for w, (a, t) in enumerate(wanted):
+        kbps = offered[a] * scenario.traffic.destination[s, a, t]
+        amount[w * layers * n + scenario.traffic.area_node[a]] += kbps
+        amount[w * layers * n + (layers - 1) * n + t] -= kbps
+        for i, (begin, end, e, v, rate) in enumerate(arcs):
+            flow[w * layers * n + begin, w * size + i] += 1
+            flow[w * layers * n + end, w * size + i] -= 1
+            use[e if e >= 0 else network.n_links + v, w * size + i] = 1.0 if e >= 0 else rate
+    use[:, -1] = -room
+    found = linprog(np.eye(1, use.shape[1], use.shape[1] - 1)[0], use, np.zeros(len(use)), flow, amount)
+    assert found.success
+    return found.fun
+
+
+def test_spread_routes_come_near_the_best_that_any_routing_reaches(tmp_path):
+    rules = Rules(tiers={"North": "core", "East": "cu", "South": "du", "West": "du"})
+    square = load_network(FIXTURES / "units.json", rules=rules)
+    scenario = make_scenario(square, tmp_path / "square", services=["video_streaming"], load_gbps=1, **FEW)
+    offered = np.array([2e5, 6e5])
+    full = fullest([routes_of(scenario, 0)], offered[None, :], scenario.network.capacity_kbps, scenario.budget_mcpu)
+    best = least_utilisation(scenario, 0, offered)
+    assert best <= max(full.spread_link, full.spread_pool) * (1 + 1e-9)
+    assert max(full.spread_link, full.spread_pool) < 1.1 * best
+    assert max(full.shortest_link, full.shortest_pool) > 1.3 * best
+
+
 def test_shortest_routes_load_links_as_networkx_finds_them(abilene):
     s = abilene.service_ids.index("voip")
     graph = abilene.network.to_networkx()
@@ -157,6 +198,16 @@ def test_what_was_assumed_is_recorded_and_read_back(germany):
     assert told.loc["load", "rule"].startswith(f"{germany.settings.load_gbps:g} Gb/s in the busy hour")
     origins = pd.read_csv(germany.folder / "origins.csv")
     assert (origins.query("quantity == 'capacity'")["origin"] == "rule").sum() == germany.network.n_links
+
+
+def test_rules_and_names_of_any_kind_are_recorded_and_read_back(tmp_path):
+    rules = Rules(detour=np.float64(1.3), tiers={"Lake": "core"}, default_km=7, core_share=0.1)
+    odd = load_network(FIXTURES / "zoo.graphml", rules=rules, external="keep")
+    name = 'Zoo "Süd" \\ 1'
+    scenario = make_scenario(odd, tmp_path / "odd", name=name, services=["voip"], load_gbps=1, **FEW)
+    assert scenario.name == name
+    assert scenario.settings.source.rules == rules
+    assert scenario.settings.source.warnings == odd.warnings
 
 
 def test_a_made_scenario_is_frozen_and_can_be_frozen_again(abilene, tmp_path):
