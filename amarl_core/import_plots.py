@@ -153,7 +153,7 @@ def traffic_figure(scenario: Scenario, day: Trace) -> Picture:
     left.stackplot(at_s / 3600, load, labels=names, colors=colors, alpha=0.85)
     left.set(xlabel="hour of the day", ylabel="asked for at a time, Gb/s", xlim=(0, 24), xticks=range(0, 25, 6))
     count = np.bincount(day.source, minlength=scenario.network.n_nodes)[scenario.traffic.area_node]
-    right.bar(range(len(count)), np.sort(count)[::-1] / len(day) * 100, color=REFERENCE_COLORS[0])
+    right.bar(range(1, len(count) + 1), np.sort(count)[::-1] / len(day) * 100, color=REFERENCE_COLORS[0])
     right.set(xlabel="areas, busiest first", ylabel="share of requests, %")
     legend_below(figure, left, 6)
     peak = float(load.sum(axis=0).max())
