@@ -115,17 +115,36 @@ class Filling:
 
     def distance_km(self, link: RawLink) -> float | None:
         """Return the distance of a link's ends as the crow flies, or None if nothing tells."""
-        if link.crow_km is not None:
-            return link.crow_km
-        a, b = self.points[link.source], self.points[link.target]
-        if self.raw.positions == "geographical":
-            return crow_km(a, b)
         if self.raw.positions == "planar" and self.rules.km_per_unit is not None:
-            return self.rules.km_per_unit * float(np.hypot(a[0] - b[0], a[1] - b[1]))
-        return None
+            return self.rules.km_per_unit * self.drawn_apart(link)
+        if link.crow_km is None and self.raw.positions == "geographical":
+            return crow_km(self.points[link.source], self.points[link.target])
+        return link.crow_km
+
+    def drawn_apart(self, link: RawLink) -> float:
+        """Return how far apart a link's ends are, in units of the positions."""
+        a, b = self.points[link.source], self.points[link.target]
+        return float(np.hypot(a[0] - b[0], a[1] - b[1]))
+
+    def check_drawing(self) -> None:
+        """Doubt distances beside a drawing: those of the drawing itself, or of its units taken for degrees."""
+        links = [link for link in self.links.values() if link.crow_km]
+        if self.raw.positions != "planar" or self.rules.km_per_unit is not None or not links:
+            return
+        given = np.array([link.crow_km for link in links])
+        drawn_apart = np.array([self.drawn_apart(link) for link in links])
+        as_degrees = np.array([crow_km(self.points[link.source], self.points[link.target]) for link in links])
+        if np.median(np.abs(given - as_degrees) / given) < 0.02:
+            expected = "distances in km (these were computed from positions that are no degrees)"
+            remedy = "Pass rules=Rules(km_per_unit=...) to take them from the drawing."
+            raise ScenarioError(problem(self.path, None, "dist", float(given[0]), expected, remedy))
+        if np.median(np.abs(given - drawn_apart) / given) < 0.02:
+            told = "the file's distances are those of the drawing: one unit is taken as one km"
+            self.warnings.append(f"{told} (pass Rules(km_per_unit=...))")
 
     def delays(self) -> None:
         """Set length and delay of each link: the file's, or cable length x us_per_km."""
+        self.check_drawing()
         zero = 0
         for ends, link in self.links.items():
             element = ">".join(ends)

@@ -185,6 +185,14 @@ def test_a_drawing_needs_a_scale_or_a_default_length(tmp_path):
     assert scaled.length_km[e] == pytest.approx(1.4 * 100 * math.hypot(0.3, 1.1), abs=1e-3)
 
 
+def test_distances_that_come_from_a_drawing_are_doubted():
+    with pytest.raises(ScenarioError, match="positions that are no degrees.*Pass rules=Rules"):
+        load_network("topohub:sndlib/zib54")
+    scaled = load_network("topohub:sndlib/zib54", rules=Rules(km_per_unit=0.01))
+    assert 1 < scaled.network.length_km.max() < 20
+    assert any("one unit is taken as one km" in warning for warning in load_network("topohub:gabriel/25/0").warnings)
+
+
 # ----------------------------------------------------------------------------------------------- wrong files
 @pytest.mark.parametrize(
     ("name", "old", "new", "words"),
