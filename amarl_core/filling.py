@@ -108,6 +108,10 @@ class Filling:
         for node, point in given.items():
             self.note(node, "position", point is not None and self.raw.positions == "geographical")
         missing = sum(point is None for point in given.values())
+        whole = [x.is_integer() and y.is_integer() for x, y in filter(None, given.values())]
+        if self.raw.positions == "geographical" and len(whole) > 3 and all(whole):
+            told = "all positions are whole degrees, as in a drawing"
+            self.warnings.append(f"{told}: pass positions='planar' and Rules(km_per_unit=...) if it is one")
         if missing and self.raw.positions != "none":
             self.warnings.append(f"{missing} nodes without a position stand at the mean of their neighbours")
         self.points = fill_positions(given, self.graph)

@@ -191,6 +191,8 @@ def test_distances_that_come_from_a_drawing_are_doubted():
     scaled = load_network("topohub:sndlib/zib54", rules=Rules(km_per_unit=0.01))
     assert 1 < scaled.network.length_km.max() < 20
     assert any("one unit is taken as one km" in warning for warning in load_network("topohub:gabriel/25/0").warnings)
+    india = load_network("topohub:sndlib/india35")
+    assert any("all positions are whole degrees, as in a drawing" in warning for warning in india.warnings)
 
 
 # ----------------------------------------------------------------------------------------------- wrong files
