@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from amarl_core.errors import ScenarioError, problem
+from amarl_core.import_rules import Rules
 from amarl_core.tables import names, read_bytes
 
 SETTINGS_FILE = "scenario.toml"
@@ -24,6 +25,33 @@ TABLES = (
     "destinations",
 )
 _WEEK = ("weekday", "weekend")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an imported scenario came from and what was assumed (`makers.make_scenario` writes it).
+
+    Attributes:
+        network: The file's name, or "topohub:NAME".
+        format: The format it was read in.
+        sha256: Checksum of the file.
+        services: Where the services came from.
+        placement: How the functions were placed.
+        load: How the load was sized.
+        warnings: What the reader of the network warned of.
+        rules: The rules that filled what the file did not say.
+        latency_before_ms: Bound of each service whose bound was raised, as it was before.
+    """
+
+    network: str
+    format: str
+    sha256: str
+    services: str
+    placement: str
+    load: str
+    warnings: tuple[str, ...]
+    rules: Rules
+    latency_before_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -43,6 +71,7 @@ class Settings:
         committed: Path of each held-out day that is a file.
         frozen_digest: Digest recorded when the scenario was frozen, or "".
         frozen_sha256: Checksum recorded for each held-out day.
+        source: Where an imported scenario came from; None for one that was built here.
     """
 
     name: str
@@ -57,6 +86,7 @@ class Settings:
     committed: Mapping[str, Path]
     frozen_digest: str
     frozen_sha256: Mapping[str, str]
+    source: Source | None = None
 
     @property
     def test_days(self) -> tuple[str, ...]:
@@ -77,7 +107,7 @@ def read_settings(folder: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
         raise ScenarioError(problem(path, None, None, f"not TOML: {reason}", "a TOML file")) from reason
     top = _Section(path, "", given)
-    top.only("name", "title", "cpu_cap", "tables", "traffic", "held_out", "frozen")
+    top.only("name", "title", "cpu_cap", "tables", "traffic", "held_out", "source", "frozen")
     tables, traffic, held_out = top.section("tables"), top.section("traffic"), top.section("held_out")
     frozen = top.section("frozen", optional=True)
     tables.only(*TABLES)
@@ -100,10 +130,25 @@ def read_settings(folder: Path) -> Settings:
         committed={day: committed.path(day) for day in committed.given},
         frozen_digest=frozen.text("digest", ""),
         frozen_sha256={day: sha256.text(day) for day in sha256.given},
+        source=_read_source(top.section("source")) if "source" in given else None,
     )
     committed.only(*settings.test_days)
     sha256.only(*settings.test_days)
     return settings
+
+
+def _read_source(section: _Section) -> Source:
+    """Read [source], whose rules must be rules that could be given again."""
+    texts = ("network", "format", "sha256", "services", "placement", "load")
+    section.only(*texts, "warnings", "rules", "latency_before_ms")
+    rules, before = section.section("rules"), section.section("latency_before_ms", optional=True)
+    rules.only(*(f.name for f in fields(Rules)))
+    return Source(
+        **{key: section.text(key) for key in texts},
+        warnings=section.texts("warnings"),
+        rules=Rules(**rules.given),
+        latency_before_ms={service: before.number(service, most=1e12) for service in before.given},
+    )
 
 
 class _Section:
@@ -140,6 +185,12 @@ class _Section:
         if not isinstance(value, str) or (not value and default is None):
             raise self._fail(key, "a text")
         return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.given.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise self._fail(key, "a list of texts")
+        return tuple(value)
 
     def number(self, key: str, most: float) -> float:
         value = self.given.get(key)

@@ -130,15 +130,15 @@ def names(known: Mapping[str, Any] | Sequence[str]) -> str:
     return ", ".join(listed[:_MOST_SHOWN]) + more
 
 
-def read_bytes(path: Path, error: type[AmarlError], remedy: str = "") -> bytes:
+def read_bytes(path: Path, error: type[AmarlError], remedy: str = "", content: str = "a header line and rows") -> bytes:
     """Return a file's content, refusing what is missing, empty or only a Git-LFS pointer."""
     if not path.is_file():
         raise error(problem(path, None, None, "no such file", f"a file at {path}", remedy))
     try:
-        content = path.read_bytes()
+        found = path.read_bytes()
     except OSError as reason:
         raise error(problem(path, None, None, f"not readable: {reason}", "a readable file", remedy)) from reason
-    if content.startswith(LFS_POINTER):
+    if found.startswith(LFS_POINTER):
         raise error(
             problem(
                 path,
@@ -149,9 +149,9 @@ def read_bytes(path: Path, error: type[AmarlError], remedy: str = "") -> bytes:
                 "Run `git lfs pull` to fetch it.",
             )
         )
-    if not content.strip():
-        raise error(problem(path, None, None, "an empty file", "a header line and rows", remedy))
-    return content
+    if not found.strip():
+        raise error(problem(path, None, None, "an empty file", content, remedy))
+    return found
 
 
 def read_csv(path: Path, columns: Mapping[str, Column], error: type[AmarlError]) -> Table:
