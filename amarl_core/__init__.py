@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 KERNEL_SOURCES = (
     "native.py",
@@ -26,6 +26,7 @@ KERNEL_SOURCES = (
     "rollout.py",
     "arrival.py",
     "clocks.py",
+    "turns.py",
     "label_heap.py",
     "search.py",
     "k_shortest.py",

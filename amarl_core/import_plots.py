@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from amarl_core.filling import Imported
+from amarl_core.foreign.filling import Imported
 from amarl_core.look import (
     AGENT_COLORS,
     METHOD_COLORS,

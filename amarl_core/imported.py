@@ -12,13 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from amarl_core.errors import ScenarioError, problem
-from amarl_core.filling import Filling, Imported
-from amarl_core.graph_files import TOPOHUB, local_name, read_gml, read_graphml, read_json_graph, read_topohub, read_xml
-from amarl_core.import_rules import Rules
-from amarl_core.raw_graph import Place, RawGraph, Reading, read_content
-from amarl_core.repetita import read_repetita
-from amarl_core.simple_graph import connected, directed_links, renamed, without_external
-from amarl_core.sndlib import NATIVE_HEADER, read_sndlib_native, read_sndlib_xml
+from amarl_core.foreign.filling import Filling, Imported
+from amarl_core.foreign.graph_files import (
+    TOPOHUB,
+    local_name,
+    read_gml,
+    read_graphml,
+    read_json_graph,
+    read_topohub,
+    read_xml,
+)
+from amarl_core.foreign.import_rules import Rules
+from amarl_core.foreign.raw_graph import Place, RawGraph, Reading, read_content
+from amarl_core.foreign.repetita import read_repetita
+from amarl_core.foreign.simple_graph import connected, directed_links, renamed, without_external
+from amarl_core.foreign.sndlib import NATIVE_HEADER, read_sndlib_native, read_sndlib_xml
 
 __all__ = ["Imported", "Rules", "load_network"]
 

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 from amarl_core.errors import ScenarioError, problem
+from amarl_core.foreign.idle_routes import ChainRoutes
+from amarl_core.foreign.load_size import fullest
+from amarl_core.foreign.placement import place
+from amarl_core.foreign.scenario_files import CPU_CAP, WEEKEND_LEVEL, Draft, toml, write_tables
 from amarl_core.freeze import freeze
-from amarl_core.idle_routes import ChainRoutes
 from amarl_core.imported import Imported, load_network
-from amarl_core.load_size import fullest
-from amarl_core.placement import place
 from amarl_core.scenario import DATA_FOLDER, Scenario, load_scenario
-from amarl_core.scenario_files import CPU_CAP, WEEKEND_LEVEL, Draft, toml, write_tables
 from amarl_core.services import Service, read_functions, read_placement, read_services
 from amarl_core.settings import SETTINGS_FILE, TABLES
 from amarl_core.topology import read_network

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amarl_core.errors import ScenarioError, problem
-from amarl_core.import_rules import Rules
+from amarl_core.foreign.import_rules import Rules
 from amarl_core.tables import names, read_bytes
 
 SETTINGS_FILE = "scenario.toml"

@@ -20,16 +20,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from amarl_core.demand_matrices import read_matrices
 from amarl_core.errors import TraceError, problem
-from amarl_core.request_tables import read_requests
+from amarl_core.foreign.demand_matrices import read_matrices
+from amarl_core.foreign.request_tables import read_requests
+from amarl_core.foreign.trace_files import CHUNK_BYTES
+from amarl_core.foreign.trace_mappings import TrafficMapping
+from amarl_core.foreign.trace_presets import OWN, resolve_mapping
+from amarl_core.foreign.trace_reports import Report
+from amarl_core.foreign.volume_tables import read_cells
+from amarl_core.foreign.volumes import draw_requests
 from amarl_core.tables import Column, Table, check_header, check_range, read_bytes, read_csv
-from amarl_core.trace_files import CHUNK_BYTES
-from amarl_core.trace_mappings import TrafficMapping
-from amarl_core.trace_presets import OWN, resolve_mapping
-from amarl_core.trace_reports import Report
-from amarl_core.volume_tables import read_cells
-from amarl_core.volumes import draw_requests
 
 if TYPE_CHECKING:
     from amarl_core.scenario import Scenario

@@ -15,12 +15,12 @@ from amarl_core.audit import audit
 from amarl_core.baselines import baseline
 from amarl_core.errors import ScenarioError
 from amarl_core.evaluation import play_trace
+from amarl_core.foreign.idle_routes import ChainRoutes
+from amarl_core.foreign.load_size import fullest
+from amarl_core.foreign.placement import place_by_tier
 from amarl_core.freeze import freeze
-from amarl_core.idle_routes import ChainRoutes
 from amarl_core.imported import Rules, load_network
-from amarl_core.load_size import fullest
 from amarl_core.makers import make_scenario
-from amarl_core.placement import place_by_tier
 from amarl_core.scenario import load_scenario
 
 FIXTURES = Path(__file__).parent / "fixtures" / "networks"

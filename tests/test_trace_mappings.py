@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from amarl_core.errors import TraceError
-from amarl_core.trace_mappings import TimeRule, TrafficMapping, VolumeRule, build_mapping, merge, read_mapping
-from amarl_core.trace_presets import PRESETS, REQUESTS, resolve_mapping
+from amarl_core.foreign.trace_mappings import TimeRule, TrafficMapping, VolumeRule, build_mapping, merge, read_mapping
+from amarl_core.foreign.trace_presets import PRESETS, REQUESTS, resolve_mapping
 from tests.foreign_tables import FIXTURES, VOLUMES
 
 BUSY = {"volume": {"busy_load_gbps": 1.0}}

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amarl_core.errors import TraceError
-from amarl_core.trace_times import Clock
+from amarl_core.foreign.trace_times import Clock
 from amarl_core.traces import read_traffic_file
 from tests.foreign_tables import TOY, load_text
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amarl_core.errors import TraceError
-from amarl_core.places import generator_mix
+from amarl_core.foreign.places import generator_mix
+from amarl_core.foreign.volumes import Cells, busiest_kbps, sum_equal
 from amarl_core.scenario import load_scenario
 from amarl_core.traces import read_traffic_file
-from amarl_core.volumes import Cells, busiest_kbps, sum_equal
 from tests.foreign_tables import FIXTURES, MILAN_FILE, TOY, load, load_text, volume_rows
 
 PLACES = ("DU-W", "DU-C", "DU-E")

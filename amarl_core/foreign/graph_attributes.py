@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amarl_core.raw_graph import KBPS, KM, MS, Place, RawLink, RawNode, Reading, kbps_in, lowered, plain
+from amarl_core.foreign.raw_graph import KBPS, KM, MS, Place, RawLink, RawNode, Reading, kbps_in, lowered, plain
 
 CAPACITY_NAMES = ("capacity", "bandwidth", "bw", "speed")
 DELAY_NAMES = ("delay", "latency")

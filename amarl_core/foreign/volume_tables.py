@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amarl_core.errors import TraceError, problem
-from amarl_core.places import SKIPPED, node_of_places, service_of_names
-from amarl_core.trace_files import Codes, read_chunks
-from amarl_core.trace_mappings import TrafficMapping
-from amarl_core.trace_reports import Report
-from amarl_core.trace_times import Clock, TimeReader, anchor, report_days
-from amarl_core.volumes import NO_ONE, Cells
+from amarl_core.foreign.places import SKIPPED, node_of_places, service_of_names
+from amarl_core.foreign.trace_files import Codes, read_chunks
+from amarl_core.foreign.trace_mappings import TrafficMapping
+from amarl_core.foreign.trace_reports import Report
+from amarl_core.foreign.trace_times import Clock, TimeReader, anchor, report_days
+from amarl_core.foreign.volumes import NO_ONE, Cells
 
 if TYPE_CHECKING:
     from amarl_core.scenario import Scenario

@@ -16,10 +16,10 @@ import numpy as np
 
 from amarl_core.draws import draw_bundles, draw_destinations, draw_holds_ms
 from amarl_core.errors import TraceError, problem
-from amarl_core.places import area_of_nodes, fixed_shares, generator_mix, population_share
-from amarl_core.trace_mappings import BYTE_UNITS, RATE_UNITS, TrafficMapping
-from amarl_core.trace_reports import Report
-from amarl_core.trace_times import Clock
+from amarl_core.foreign.places import area_of_nodes, fixed_shares, generator_mix, population_share
+from amarl_core.foreign.trace_mappings import BYTE_UNITS, RATE_UNITS, TrafficMapping
+from amarl_core.foreign.trace_reports import Report
+from amarl_core.foreign.trace_times import Clock
 
 if TYPE_CHECKING:
     from amarl_core.scenario import Scenario

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from amarl_core.graph_files import local_name
-from amarl_core.raw_graph import (
+from amarl_core.foreign.graph_files import local_name
+from amarl_core.foreign.raw_graph import (
     Place,
     RawGraph,
     RawLink,

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from amarl_core import checked_fields as checked
-from amarl_core.checked_fields import Rule, wrong
 from amarl_core.errors import TraceError, problem
+from amarl_core.foreign import checked_fields as checked
+from amarl_core.foreign.checked_fields import Rule, wrong
 from amarl_core.tables import names, read_bytes
 
 TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from amarl_core.errors import TraceError, problem
-from amarl_core.trace_mappings import TrafficMapping, build_mapping, merge, read_mapping
+from amarl_core.foreign.trace_mappings import TrafficMapping, build_mapping, merge, read_mapping
 
 REQUESTS = {
     "kind": "requests",

@@ -14,7 +14,7 @@ import numpy as np
 
 from amarl_core.draws import draw_bundles, draw_destinations, draw_holds_ms
 from amarl_core.errors import TraceError, problem
-from amarl_core.places import (
+from amarl_core.foreign.places import (
     SKIPPED,
     area_of_nodes,
     fixed_shares,
@@ -22,11 +22,11 @@ from amarl_core.places import (
     node_of_places,
     service_of_names,
 )
+from amarl_core.foreign.trace_files import Chunk, Codes, read_chunks
+from amarl_core.foreign.trace_mappings import BYTE_UNITS, RATE_UNITS, TIME_UNITS, TrafficMapping
+from amarl_core.foreign.trace_reports import Report
+from amarl_core.foreign.trace_times import Clock, TimeReader, anchor, report_days
 from amarl_core.services import DEMAND_MAX_KBPS
-from amarl_core.trace_files import Chunk, Codes, read_chunks
-from amarl_core.trace_mappings import BYTE_UNITS, RATE_UNITS, TIME_UNITS, TrafficMapping
-from amarl_core.trace_reports import Report
-from amarl_core.trace_times import Clock, TimeReader, anchor, report_days
 
 if TYPE_CHECKING:
     from amarl_core.scenario import Scenario

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amarl_core.errors import TraceError, problem
+from amarl_core.foreign.trace_files import Codes
+from amarl_core.foreign.trace_mappings import DestinationRule, ServiceRule, SourceRule
 from amarl_core.tables import names
-from amarl_core.trace_files import Codes
-from amarl_core.trace_mappings import DestinationRule, ServiceRule, SourceRule
 
 if TYPE_CHECKING:
     from amarl_core.scenario import Scenario

@@ -23,8 +23,8 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeTree
 
 from amarl_core.errors import ScenarioError, problem
-from amarl_core.graph_attributes import read_link, read_node, unused
-from amarl_core.raw_graph import Place, RawGraph, Reading, checked, plain, positions_of, read_text
+from amarl_core.foreign.graph_attributes import read_link, read_node, unused
+from amarl_core.foreign.raw_graph import Place, RawGraph, Reading, checked, plain, positions_of, read_text
 
 TOPOHUB = "topohub:"
 _TOPOHUB_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)+")

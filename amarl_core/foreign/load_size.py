@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amarl_core.idle_routes import ChainRoutes
+from amarl_core.foreign.idle_routes import ChainRoutes
 
 ROUNDS, ROUNDS_IF_LARGE, LARGE = 20, 8, 100
 """Rounds of spreading, and fewer for a network of more nodes than `LARGE`, where each takes seconds."""

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from amarl_core.errors import TraceError, problem
-from amarl_core.trace_files import Chunk
-from amarl_core.trace_mappings import ISO, TIME_UNITS, TimeRule
-from amarl_core.trace_reports import Report
+from amarl_core.foreign.trace_files import Chunk
+from amarl_core.foreign.trace_mappings import ISO, TIME_UNITS, TimeRule
+from amarl_core.foreign.trace_reports import Report
 
 UNITS_CHECKED_DAYS = 400
 _EPOCH_LEAST, _EPOCH_MOST = 631_152_000.0, 4_102_444_800.0  # 1990 to 2100

@@ -23,9 +23,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from amarl_core.errors import TraceError, problem
+from amarl_core.foreign.trace_mappings import TrafficMapping
+from amarl_core.foreign.trace_reports import Report
 from amarl_core.tables import LFS_POINTER, names
-from amarl_core.trace_mappings import TrafficMapping
-from amarl_core.trace_reports import Report
 
 logger = logging.getLogger(__name__)
 

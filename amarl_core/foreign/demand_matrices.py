@@ -21,13 +21,13 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeXML
 
 from amarl_core.errors import TraceError, problem
+from amarl_core.foreign.trace_files import Codes
+from amarl_core.foreign.trace_mappings import TrafficMapping
+from amarl_core.foreign.trace_reports import Report
+from amarl_core.foreign.trace_times import Clock, anchor
+from amarl_core.foreign.volume_tables import report_coverage, translate
+from amarl_core.foreign.volumes import Cells
 from amarl_core.tables import read_bytes
-from amarl_core.trace_files import Codes
-from amarl_core.trace_mappings import TrafficMapping
-from amarl_core.trace_reports import Report
-from amarl_core.trace_times import Clock, anchor
-from amarl_core.volume_tables import report_coverage, translate
-from amarl_core.volumes import Cells
 
 if TYPE_CHECKING:
     from amarl_core.scenario import Scenario

@@ -11,7 +11,7 @@ from dataclasses import replace
 import networkx as nx
 
 from amarl_core.errors import ScenarioError, problem
-from amarl_core.raw_graph import RawGraph, RawLink, RawNode
+from amarl_core.foreign.raw_graph import RawGraph, RawLink, RawNode
 from amarl_core.tables import names
 
 MOST_NODES = 600

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amarl_core.raw_graph import (
+from amarl_core.foreign.raw_graph import (
     MS,
     Place,
     RawGraph,

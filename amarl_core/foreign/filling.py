@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from amarl_core.errors import ScenarioError, problem
-from amarl_core.import_rules import (
+from amarl_core.foreign.import_rules import (
     LIGHT_US_PER_KM,
     Rules,
     capacity_by_rule,
@@ -21,7 +21,7 @@ from amarl_core.import_rules import (
     fill_positions,
     tiers_by_rule,
 )
-from amarl_core.raw_graph import Place, RawGraph, RawLink
+from amarl_core.foreign.raw_graph import Place, RawGraph, RawLink
 from amarl_core.tables import names
 from amarl_core.topology import Network, from_networkx
 
