@@ -20,7 +20,8 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
-     "field_plots", "async_plots", "mask_plots"},
+     "field_plots", "async_plots", "mask_plots",
+     "maps", "map_layout", "map_symbols"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
