@@ -21,7 +21,8 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
      "field_plots", "async_plots", "mask_plots",
-     "maps", "map_layout", "map_symbols"},
+     "maps", "map_layout", "map_symbols", "utilisation", "hop_view", "catalogue",
+     "explore", "explore_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
@@ -74,7 +75,7 @@ def test_no_import_cycles():
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("ipywidgets", {"live"}),
+        ("ipywidgets", {"live", "explore"}),
         ("torch", {"policy", "ppo_update", "agents", "stock"}),  # stock is the untouched sb3-contrib peer
         ("papermill", {"batch"}),
         ("matplotlib", {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "live"}),
