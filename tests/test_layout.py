@@ -21,7 +21,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
      "field_plots", "async_plots", "mask_plots",
-     "maps", "map_layout", "map_symbols", "utilisation", "hop_view", "catalogue",
+     "maps", "map_layout", "map_symbols", "utilisation", "hop_view", "hop_walk", "catalogue",
      "explore", "explore_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
