@@ -177,7 +177,9 @@ class Walker:
             return REASONS[code], f"{after + to_go:.2f} ms at least on an idle network, bound {bound:g} ms"
         least = after + float(work.reach[stage, target])
         says = (
-            f"{least:.2f} ms at least, bound {bound:g} ms" if np.isfinite(least) else "links or pools beyond are full"
+            f"{least:.2f} ms at least, bound {bound:g} ms"
+            if np.isfinite(least)
+            else "every way on is full, visited or too long"
         )
         return REASONS[UNREACHABLE], says
 

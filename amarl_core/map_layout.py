@@ -16,8 +16,11 @@ GAP_PX = 3.0
 RING_PX = 9.0
 """Free space between symbols, and between the one in the middle of a place and those around it."""
 SPREAD_STEPS = 120
-CHARACTER = 0.6
+CHARACTER = 0.72
 """Width of a letter as a share of the font size, on the generous side."""
+
+
+Box = tuple[float, float, float, float]
 
 
 class Label(NamedTuple):
@@ -124,6 +127,7 @@ def place_labels(
     frame: Frame,
     sizes: Sequence[float],
     crowded: int = 16,
+    around: Sequence[Box] = (),
 ) -> list[Label]:
     """Set labels beside their nodes where they cover least.
 
@@ -134,23 +138,24 @@ def place_labels(
         frame: labels stay inside it.
         sizes: font sizes at which the labels will be shown; they must not cover each other at any.
         crowded: with more labels than this, one that would cover another is left out.
+        around: boxes that are taken already.
 
     Returns:
         The labels that are shown.
     """
-    chosen: dict[int, tuple[Label, list[tuple[float, float, float, float]]]] = {}
+    chosen: dict[int, tuple[Label, list[Box]]] = {}
     for _ in range(2):  # the second round knows where all others stand
         for v, text in texts.items():
-            taken = [box for u, (_, boxes) in chosen.items() if u != v for box in boxes]
+            taken = [*around, *(box for u, (_, boxes) in chosen.items() if u != v for box in boxes)]
             options = []
             for label in _options(v, at[v], float(radius[v]), max(sizes)):
-                boxes = [_box(label, text, size) for size in sizes]
+                boxes = [label_box(label, text, size) for size in sizes]
                 options.append((_cost(boxes, taken, at, radius, frame), len(options), label, boxes))
             cost, _, label, boxes = min(options, key=lambda option: option[:2])
             chosen[v] = (label, boxes)
     if len(texts) <= crowded:
         return [label for label, _ in chosen.values()]
-    kept: list[tuple[Label, list[tuple[float, float, float, float]]]] = []
+    kept: list[tuple[Label, list[Box]]] = []
     for label, boxes in chosen.values():
         if not any(_overlap(a, b) for a in boxes for _, others in kept for b in others):
             kept.append((label, boxes))
@@ -169,19 +174,20 @@ def _options(v: int, at: np.ndarray, radius: float, size: float) -> list[Label]:
     return labels
 
 
-def _box(label: Label, text: str, size: float) -> tuple[float, float, float, float]:
+def label_box(label: Label, text: str, size: float) -> Box:
+    """Return the room that a label takes at a font size: left, top, right, bottom."""
     width = len(text) * size * CHARACTER
     left = label.x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[label.anchor]
     return left, label.y - size * 0.55, left + width, label.y + size * 0.55
 
 
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+def _overlap(a: Box, b: Box) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def _cost(
-    boxes: Sequence[Sequence[float]],
-    taken: Sequence[Sequence[float]],
+    boxes: Sequence[Box],
+    taken: Sequence[Box],
     at: np.ndarray,
     radius: np.ndarray,
     frame: Frame,
@@ -190,7 +196,7 @@ def _cost(
     cost = 0.0
     room = (frame.left, frame.top, frame.left + frame.width, frame.top + frame.height)
     for box in boxes:
-        cost += 4 * sum(_overlap(box, other) for other in taken)
+        cost += 40 * sum(_overlap(box, other) for other in taken)
         area = (box[2] - box[0]) * (box[3] - box[1])
         cost += 100 * (area - _overlap(box, room))
     box = boxes[0]

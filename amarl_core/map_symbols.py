@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 INK, NO_COMPUTE, UNKNOWN = "#3a4249", "#ffffff", "#aab2b9"
 UTILISATION = ((0.0, "#c9d6df"), (0.3, "#dfb465"), (0.55, "#df7f3c"), (0.8, "#b0303c"), (1.0, "#4d0b2e"))
 """Colours of utilisation: the fuller, the darker, in grey print and for colour-blind readers as well."""
-OVERLAYS = ("path", "allowed", "pruned")
+OVERLAYS = {"path": "taken", "allowed": "allowed", "pruned": "pruned by the mask"}
+"""Kinds of links that are brought out, and what the legend says of them."""
 SEGMENT_WIDTH = (1.5, 2.6, 3.6)
 """Widths of links at sites and pools, between routers, at a core."""
 TIER_WORDS = {
@@ -43,10 +44,12 @@ STYLE = (
     ".amarl-map .am-pruned path{stroke:#b0303c;stroke-width:2.4;stroke-dasharray:4 4}"
     ".amarl-map .am-pruned .am-head{fill:#b0303c;stroke:none}"
     ".amarl-map .am-slim{display:none}"
-    "@media (max-width:620px){.amarl-map .am-title{font-size:25px}.amarl-map .am-label{font-size:21px}"
-    ".amarl-map .am-small{font-size:20px}.amarl-map .am-mark{font-size:20px}.amarl-map .am-wide{display:none}"
-    ".amarl-map .am-slim{display:inline}}"
-    "</style>"
+    + "".join(
+        f"{where}{{{inside}.am-title{{font-size:23px}}{inside}.am-label{{font-size:21px}}{inside}.am-small{{font-size:20px}}"
+        f"{inside}.am-mark{{font-size:20px}}{inside}.am-wide{{display:none}}{inside}.am-slim{{display:inline}}}}"
+        for where, inside in (("@media (max-width:620px)", ".amarl-map "), ("@media all", ".amarl-multi .amarl-map "))
+    )
+    + "</style>"
 )
 
 
@@ -80,20 +83,34 @@ def symbol(tier: str, x: float, y: float) -> str:
     return f'<polygon class="am-node" points="{points}"'
 
 
-def legend(tiers: Sequence[str], width: float, top: float) -> str:
-    """Return the legend: the colours of utilisation, and below it the symbols of the tiers with their numbers."""
-    colors = palette()[1:]
+def legend_of_use(top: float) -> str:
+    """Return the legend of the colours of utilisation."""
+    colors = palette()[1::2]
     bar = "".join(
-        f'<rect x="{24 + i * 2.0:.1f}" y="{top + 6}" width="2.3" height="11" fill="{color}"/>'
-        for i, color in enumerate(colors)
+        f'<rect x="{24 + 4 * i}" y="{top + 6}" width="4.6" height="11" fill="{c}"/>' for i, c in enumerate(colors)
     )
-    texts = [
-        f'<text class="am-small" x="234" y="{top + 16}">0 to 100 % in use'
+    return (
+        f'<g shape-rendering="crispEdges">{bar}</g><text class="am-small" x="238" y="{top + 16}">0 to 100 % in use'
         "<tspan class=\"am-wide\"> of a link's capacity or a node's compute budget</tspan></text>"
-    ]
+    )
+
+
+def legend_of_overlays(kinds: Iterable[str], width: float, top: float) -> str:
+    """Return the legend of the links that are brought out."""
+    shown = [kind for kind in OVERLAYS if kind in set(kinds)]
+    return "".join(
+        f'<g class="am-{kind}"><path d="M{24 + i * width / 3.4:.1f} {top + 11.5}h34"/></g><text class="am-small" '
+        f'x="{66 + i * width / 3.4:.1f}" y="{top + 16}">{OVERLAYS[kind]}</text>'
+        for i, kind in enumerate(shown)
+    )
+
+
+def legend_of_tiers(tiers: Sequence[str], width: float, top: float) -> str:
+    """Return the legend of the symbols, with the number of nodes of each tier."""
     kinds = [tier for tier in TIER_WORDS if tier in tiers] + sorted(set(tiers) - set(TIER_WORDS))
     lengths = np.array([6.0 + len(TIER_WORDS.get(tier, tier)) for tier in kinds])
     starts = 32 + (width - 40) * np.concatenate([[0.0], np.cumsum(lengths)[:-1]]) / max(lengths.sum(), 1)
+    texts = []
     for x, tier in zip(starts.tolist(), kinds, strict=True):
         count = sum(1 for other in tiers if other == tier)
         words = html.escape(TIER_WORDS.get(tier, tier)) + ("s" if count > 1 and tier in TIER_WORDS else "")
@@ -102,16 +119,4 @@ def legend(tiers: Sequence[str], width: float, top: float) -> str:
             f'<text class="am-small" x="{x + 14:.1f}" y="{top + 46.5}">{count} '
             f'<tspan class="am-wide">{words}</tspan><tspan class="am-slim">{html.escape(tier)}</tspan></text>'
         )
-    return f"<g>{bar}{''.join(texts)}</g>"
-
-
-def marks_above(marks: Mapping[int, str], at: np.ndarray, width: float) -> str:
-    """Return short texts above their nodes, turned inwards near the sides."""
-    parts = []
-    for v, text in marks.items():
-        x, y = float(at[v, 0]), float(at[v, 1])
-        anchor = "start" if x < 0.2 * width else "end" if x > 0.8 * width else "middle"
-        parts.append(
-            f'<text class="am-mark" x="{x:.1f}" y="{y - 13:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
-        )
-    return "".join(parts)
+    return "".join(texts)

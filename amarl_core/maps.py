@@ -10,7 +10,7 @@ give names and figures on hover, `aria-label` says what the whole is. Names come
 from __future__ import annotations
 
 import html
-import logging
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +19,21 @@ from typing import Any
 import numpy as np
 
 from amarl_core.errors import AmarlError, ScenarioError, problem
-from amarl_core.map_layout import Frame, circle, height_for, place_labels, project, spread
+from amarl_core.map_layout import Frame, Label, circle, height_for, label_box, place_labels, project, spread
 from amarl_core.map_symbols import (
     INK,
     NO_COMPUTE,
     OVERLAYS,
     SEGMENT_WIDTH,
     STYLE,
-    legend,
-    marks_above,
+    legend_of_overlays,
+    legend_of_tiers,
+    legend_of_use,
     palette,
     symbol,
     symbol_radius,
 )
 from amarl_core.tables import Column, read_csv
-
-logger = logging.getLogger(__name__)
 
 OUTLINE_FILE = "outline.csv"
 OUTLINE_COLUMNS = {
@@ -47,6 +46,7 @@ LABEL_SIZES = (13.0, 21.0)
 """Font size of labels, and the one on a narrow screen, where the whole drawing is scaled down (see STYLE)."""
 LABELLED_TIERS = ("core", "agg")
 MOST_PERCENT = 100
+LONGEST_LINE = 50
 
 
 class NetworkMap:
@@ -68,7 +68,7 @@ class NetworkMap:
             np.concatenate([network.lat, outline[0]]) if outline else np.asarray(network.lat, float),
             np.concatenate([network.lon, outline[1]]) if outline else np.asarray(network.lon, float),
         )
-        self._height = TITLE_HEIGHT + height_for(*around, WIDTH - 2 * MARGIN) + MARGIN + LEGEND_HEIGHT
+        self._height = round(TITLE_HEIGHT + height_for(*around, WIDTH - 2 * MARGIN) + MARGIN + LEGEND_HEIGHT)
         frame = Frame(MARGIN, TITLE_HEIGHT, WIDTH - 2 * MARGIN, self._height - TITLE_HEIGHT - MARGIN - LEGEND_HEIGHT)
         radius = np.array([symbol_radius(tier) for tier in network.tier])
         degree = np.bincount(network.source, minlength=network.n_nodes)
@@ -81,8 +81,14 @@ class NetworkMap:
         self._links = [self._link(e, radius) for e in self._order]
         self._nodes = [self._node(v) for v in range(network.n_nodes)]
         self._has_compute = [bool(budget > 0) for budget in scenario.budget_mcpu]
-        self._labels = self._label_texts(frame, radius, degree)
-        self._legend = legend(network.tier, WIDTH, self._height - LEGEND_HEIGHT)
+        self._radius = radius
+        self._room = Frame(4, frame.top - 8, WIDTH - 8, frame.height + MARGIN)
+        self._named = self._names(degree)
+        self._labels = place_labels(self._named, self.at, radius, self._room, LABEL_SIZES)
+        self._legend_top = self._height - LEGEND_HEIGHT
+        self._above = _label_texts(self._labels, self._named, "am-label")
+        self._tiers = legend_of_tiers(network.tier, WIDTH, self._legend_top)
+        self._use = legend_of_use(self._legend_top)
         self._colors = palette()
 
     def svg(
@@ -127,16 +133,28 @@ class NetworkMap:
                 parts += (fixed[0], figure, fixed[1], self._colors[step], fixed[2])
             else:
                 parts += (fixed[0], fixed[1], NO_COMPUTE, fixed[2])
-        parts += [self._labels, marks_above(marks or {}, self.at, WIDTH), self._legend, "</svg>"]
+        is_coloured = link_share is not None or node_share is not None or not overlay
+        first = self._use if is_coloured else legend_of_overlays((overlay or {}).values(), WIDTH, self._legend_top)
+        parts += [self._above, self._marks(marks or {}), first, self._tiers, "</svg>"]
         return "".join(parts)
+
+    def _marks(self, marks: Mapping[int, str]) -> str:
+        """Return short texts beside nodes, clear of the names that are there already."""
+        texts = dict(marks)
+        taken = [label_box(label, self._named[label.node], LABEL_SIZES[0]) for label in self._labels]
+        labels = place_labels(texts, self.at, self._radius, self._room, LABEL_SIZES, around=taken) if texts else []
+        return _label_texts(labels, texts, "am-mark")
 
     def _open(self, title: str) -> str:
         network = self.scenario.network
         what = title or f"Map of {self.scenario.name}"
         says = f"{what}. {network.n_nodes} nodes and {network.n_links} directed links of {self.scenario.name}."
-        heading = f'<text class="am-title" x="{MARGIN - 14}" y="26">{html.escape(title)}</text>' if title else ""
+        heading = "".join(
+            f'<text class="am-title" x="{MARGIN - 14}" y="{26 + 26 * i}">{html.escape(line)}</text>'
+            for i, line in enumerate(textwrap.wrap(title, LONGEST_LINE)[:3])
+        )
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="amarl-map" viewBox="0 0 {WIDTH} {self._height:.0f}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="amarl-map" viewBox="0 0 {WIDTH} {self._height}" '
             f'role="img" aria-label="{html.escape(says, quote=True)}" '
             f'style="display:block;width:100%;max-width:{self.width_px}px;height:auto;background:#fff">'
             f"<desc>{html.escape(says)}</desc>{STYLE}{heading}"
@@ -184,7 +202,7 @@ class NetworkMap:
         a, b = self.at[network.source[e]], self.at[network.target[e]]
         along = (b - a) / max(float(np.hypot(*(b - a))), 1e-9)
         aside = np.array([-along[1], along[0]])
-        start, end = a + along * 6 + aside * 2, b - along * 9 + aside * 2
+        start, end = a + along * 6 + aside * 3.2, b - along * 9 + aside * 3.2
         left, right = end - along * 9 + aside * 5, end - along * 9 - aside * 5
         says = html.escape(f"{network.link_ids[e]}: {kind}")
         return (
@@ -193,18 +211,20 @@ class NetworkMap:
             f'L{right[0]:.1f} {right[1]:.1f}z"/></g>'
         )
 
-    def _label_texts(self, frame: Frame, radius: np.ndarray, degree: np.ndarray) -> str:
+    def _names(self, degree: np.ndarray) -> dict[int, str]:
+        """Return the names that always stand on the map, the most important first; the others show on hover."""
         network = self.scenario.network
         named = [v for tier in LABELLED_TIERS for v in network.tier_nodes(tier).tolist()]
         named = named or sorted(range(network.n_nodes), key=lambda v: -degree[v])
-        texts = {int(v): network.node_ids[v] for v in named}
-        room = Frame(4, frame.top - 8, WIDTH - 8, frame.height + MARGIN)
-        labels = place_labels(texts, self.at, radius, room, LABEL_SIZES)
-        return "".join(
-            f'<text class="am-label" x="{label.x:.1f}" y="{label.y:.1f}" text-anchor="{label.anchor}" '
-            f'dominant-baseline="central">{html.escape(texts[label.node])}</text>'
-            for label in labels
-        )
+        return {int(v): network.node_ids[v] for v in named}
+
+
+def _label_texts(labels: list[Label], texts: Mapping[int, str], css_class: str) -> str:
+    return "".join(
+        f'<text class="{css_class}" x="{label.x:.1f}" y="{label.y:.1f}" text-anchor="{label.anchor}" '
+        f'dominant-baseline="central">{html.escape(texts[label.node])}</text>'
+        for label in labels
+    )
 
 
 def network_svg(
@@ -237,11 +257,12 @@ class Drawing:
     alt: str
 
     def _repr_html_(self) -> str:
-        least = 100 if len(self.svgs) == 1 else 46
-        panels = "".join(f'<div style="flex:1 1 {least}%;min-width:min(300px,100%)">{svg}</div>' for svg in self.svgs)
+        panels = "".join(f"<div>{svg}</div>" for svg in self.svgs)
+        small = ' class="amarl-multi"' if len(self.svgs) > 1 else ""  # panels are small: letters as on a phone
+        columns = "1fr" if len(self.svgs) == 1 else "repeat(auto-fill,minmax(min(320px,100%),1fr))"
         return (
             f'<figure class="picture" role="group" aria-label="{html.escape(self.alt, quote=True)}">'
-            f'<div style="display:flex;flex-wrap:wrap;gap:.6rem">{panels}</div>'
+            f'<div{small} style="display:grid;grid-template-columns:{columns};gap:.7rem">{panels}</div>'
             f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
         )
 
