@@ -120,20 +120,19 @@ class DayExplorer:
 
     # ----------------------------------------------------------------------------------- what there is to pick
     def _fill(self, study: str = "") -> None:
-        """Offer in every picker what the ones before it leave."""
+        """Offer in every picker what the ones before it leave; what still exists stays chosen within a scenario."""
+        is_same, self._filled_for = self._filled_for == self.scenario.value, self.scenario.value
         days = [day for day in self._days if day.scenario == self.scenario.value]
-        studies = list(dict.fromkeys(day.study for day in days))
-        _offer(self.study, [*studies, NOTHING], study)
-        self._filled_for = self.scenario.value
+        _offer(self.study, [*dict.fromkeys(day.study for day in days), NOTHING], study or is_same and self.study.value)
         days = [day for day in days if day.study == self.study.value]
         methods = sorted(dict.fromkeys(day.method for day in days), key=lambda m: (m not in METHOD_NAMES, m != "amarl"))
-        _offer(self.method, methods or [RULE], self.method.value)
+        _offer(self.method, methods or [RULE], is_same and self.method.value)
         days = [day for day in days if day.method == self.method.value]
-        _offer(self.seed, sorted({day.seed for day in days}) or [0], self.seed.value)
+        _offer(self.seed, sorted({day.seed for day in days}) or [0], is_same and self.seed.value)
         days = [day for day in days if day.seed == self.seed.value]
-        _offer(self.day, [day.day for day in days] or self._test_days(), self.day.value)
+        _offer(self.day, [day.day for day in days] or self._test_days(), is_same and self.day.value)
         services = [(ALL_SERVICES, ""), *((service_name(s), s) for s in self._service_ids())]
-        _offer(self.service, services, self.service.value)
+        _offer(self.service, services, is_same and self.service.value)
 
     def _test_days(self) -> list[str]:
         return list(self._world(self.scenario.value)[0].test_days)
@@ -159,7 +158,7 @@ class DayExplorer:
         if self.scenario.value in self._worlds:
             self._filling = True
             try:
-                self._fill(self.study.value if self._filled_for == self.scenario.value else "")
+                self._fill()
             finally:
                 self._filling = False
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from amarl_core.hop_view import HopView
+from amarl_core.hop_walk import ALLOWED, STUB
 from amarl_core.look import (
     AGENT_COLORS,
     METHOD_COLORS,
@@ -30,6 +32,26 @@ HOURS = np.arange(24)
 KINDS = ("weekday", "weekend day")
 TWIN_HOURS = (4, 10, 16, 21)
 """Hours of the maps that stand for the slider in an exported page."""
+
+
+# -------------------------------------------------------------------------------------- the network
+def network_map(chart: NetworkMap) -> Drawing:
+    """Draw the network without any load, with what it has in the caption."""
+    world, network = chart.scenario, chart.scenario.network
+    gbps = network.capacity_kbps / 1e6
+    cores = world.budget_mcpu[world.budget_mcpu > 0] / 1000
+    finding = (
+        f"{world.name.capitalize()}: {network.n_nodes} nodes, {network.n_links} directed links of {gbps.min():.3g} to "
+        f"{gbps.max():.3g} Gb/s, {len(cores)} nodes with {cores.sum():,.0f} usable cores"
+    )
+    tiers = dict.fromkeys(network.tier)
+    alt = "; ".join(f"{len(network.tier_nodes(tier))} {tier}" for tier in tiers)
+    return Drawing(
+        (chart.svg(title=finding),),
+        "Positions from coordinates, symbols at one place moved apart; thicker links lead to routers and the core. "
+        "Hover for names, capacity, delay and hosted functions. An outline of the land, where there is one, is approximate.",
+        f"{finding}. Nodes by tier: {alt}",
+    )
 
 
 # --------------------------------------------------------------------------------------------- demand
@@ -276,3 +298,15 @@ def compare_gos(days: Mapping[str, pd.DataFrame], of: str) -> Picture:
     )
     caption = f"Accepted over offered requests, {of}. One seed, one day: a first look, no result."
     return finish(figure, finding, caption)
+
+
+def first_answer(view: HopView, ours: pd.DataFrame, rule: pd.DataFrame, train_s: float) -> Answer:
+    """Answer what a first look shows: one request, and what a short training is worth."""
+    pruned = sum(n.verdict not in (ALLOWED, STUB) for hop in view.hops for n in hop.neighbours)
+    gos, reference = (100 * float(frame["accepted"].mean()) for frame in (ours, rule))
+    return Answer(
+        f"A request is routed hop by hop ({len(view.links)} links here, {pruned} neighbours pruned by the mask) on a "
+        f"snapshot, and a commit takes all of its route or nothing. After {train_s:.0f} seconds of training the agents "
+        f"accept {gos:.2f} % of a held-out day's requests, the shortest feasible path {reference:.2f} %: "
+        f"{gos - reference:+.2f} points, on one day and one seed."
+    )

@@ -17,6 +17,7 @@ import pandas as pd
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.hop_walk import ALLOWED, STUB, Choice, Hop, Walker, chain_of, need_of
+from amarl_core.look import Table
 from amarl_core.maps import Drawing, NetworkMap
 from amarl_core.store import Delta, Snapshot
 
@@ -78,6 +79,28 @@ class HopView:
         ]
         return pd.DataFrame(rows)
 
+    def table(self) -> Table:
+        """Return the same for a page, radio sites left out; the hops that were taken are set off."""
+        frame = self.frame(only_slots=True)
+        rows = pd.DataFrame(
+            {
+                "step": frame["step"],
+                "at": frame["at"],
+                "after, ms": frame["latency_ms"].map("{:.2f}".format),
+                "next function": frame["next_function"].replace("", "done"),
+                "neighbour": frame["neighbour"],
+                "mask": frame["verdict"],
+                "figures": frame["detail"],
+            }
+        )
+        end = f"{self.cause.replace('_', ' ')} after {self.latency_ms:.2f} ms"
+        caption = (
+            f"{self.request}: {end}. Set off: the hop that was taken. In slot order; radio sites that are not the "
+            "destination are left out."
+        )
+        taken = tuple(np.flatnonzero(frame["taken"]).tolist())
+        return Table(rows, caption, ("at", "next function", "neighbour", "mask", "figures"), taken)
+
     def delta(self) -> Delta:
         """Return what the route takes of links and nodes, as a store's commit expects it."""
         links: dict[str, int] = {}
@@ -132,6 +155,36 @@ class HopView:
             f"{self.request} takes {len(self.links)} links and ends {self.cause} after {self.latency_ms:.2f} ms: "
             f"{chosen}",
         )
+
+
+def telling_request(scenario: Any, trace: Any, snapshot: Snapshot, service: str, t_s: float, n: int = 150) -> Any:
+    """Find a request that shows much: of the next n of a service, the one routed with most kinds of verdicts.
+
+    Args:
+        scenario: the world.
+        trace: requests in order of arrival.
+        snapshot: the state at `t_s`.
+        service: whose request; one that the scenario does not have stands for its first.
+        t_s: look at requests from here on, s.
+        n: how many to try.
+
+    Returns:
+        A trace of one request.
+    """
+    s = scenario.service_ids.index(service) if service in scenario.service_ids else 0
+    rows = np.flatnonzero((trace.service == s) & (trace.t_s >= t_s))[:n]
+    if not len(rows):
+        raise AmarlError(
+            f"the trace has no request of {scenario.service_ids[s]!r} from {t_s:g} s on; take an earlier time"
+        )
+
+    def shows(row: int) -> tuple[bool, int, int]:
+        view = route_by_hops(scenario, trace[row : row + 1], snapshot)
+        verdicts = {neighbour.verdict for hop in view.hops for neighbour in hop.neighbours}
+        return view.cause == "accepted", len(verdicts), -len(view.hops)
+
+    best = max(rows.tolist(), key=shows)
+    return trace[best : best + 1]
 
 
 def route_by_hops(
