@@ -25,6 +25,7 @@ from amarl_core.look import (
     new_figure,
     service_name,
 )
+from amarl_core.map_symbols import tier_words
 from amarl_core.maps import Drawing, NetworkMap
 from amarl_core.utilisation import Utilisation, heaviest_links
 
@@ -49,7 +50,7 @@ def network_map(chart: NetworkMap) -> Drawing:
     return Drawing(
         (chart.svg(title=finding),),
         "Positions from coordinates, symbols at one place moved apart; thicker links lead to routers and the core. "
-        "Hover for names, capacity, delay and hosted functions. An outline of the land, where there is one, is approximate.",
+        "Hover for names, capacity, delay and hosted functions. The outline of the land is approximate.",
         f"{finding}. Nodes by tier: {alt}",
     )
 
@@ -122,8 +123,8 @@ def day_maps(chart: NetworkMap, used: Utilisation, label: str, hours: tuple[int,
     )
     return Drawing(
         svgs,
-        f"Mean use in the hour; each direction of a link is drawn on its right-hand side. {label}. Hover for names "
-        "and figures. Symbols at one place are moved apart.",
+        f"Mean use in the hour; each direction of a link is drawn on its right-hand side. Served by: {label}. "
+        "Hover for names and figures. Symbols at one place are moved apart.",
         f"Maps of link and pool utilisation. {means}",
     )
 
@@ -145,7 +146,7 @@ def fullest_links(used: Utilisation, scenario: Any, label: str, n: int = 6) -> P
         f"{first['link']} is fullest: {100 * first['mean_busiest']:.0f} % on average at {first['busiest_hour']} h; "
         f"{n_full} of {scenario.network.n_links} links exceed 90 % in some hour"
     )
-    return finish(figure, finding, f"Mean use in each hour, the {len(table)} fullest links. {label}.")
+    return finish(figure, finding, f"Mean use in each hour, the {len(table)} fullest links. Served by: {label}.")
 
 
 def links_table(used: Utilisation, scenario: Any, label: str, n: int = 12) -> Table:
@@ -162,7 +163,7 @@ def links_table(used: Utilisation, scenario: Any, label: str, n: int = 12) -> Ta
             "mean of the day, %": (100 * table["mean_day"]).map("{:.1f}".format),
         }
     )
-    return Table(rows, f"Fullest first. {label}. Peak: at any moment of the day.")
+    return Table(rows, f"Fullest first. Served by: {label}. Peak: at any moment of the day.")
 
 
 # ---------------------------------------------------------------------------------------- hosts and slack
@@ -176,7 +177,8 @@ def hosts_table(scenario: Any) -> Table:
         for tier in tiers:
             there = [network.node_ids[v] for v in hosts if network.tier[v] == tier]
             everywhere = len(there) == len(network.tier_nodes(tier))
-            places.append(f"all {len(there)} {tier}" if everywhere else ", ".join(there))
+            all_of_them = f"all {len(there)} {tier_words(tier, len(there))}"
+            places.append(all_of_them if everywhere else ", ".join(there))
         users = [service_name(s.service) for s in scenario.services if function.function in s.chain]
         row = [function.function, function.name, f"{function.mcpu_per_gbps:,}", f"{function.processing_ms:g}"]
         rows.append([*row, "; ".join(places) or "nowhere", ", ".join(users) or "none"])
@@ -267,6 +269,21 @@ def network_answer(scenario: Any, used: Utilisation, label: str) -> Answer:
 
 
 # ------------------------------------------------------------------------------------------- a first result
+def ledger_table(ledger: pd.DataFrame, caption: str) -> Table:
+    """Show a short ledger, in lock order."""
+    rows = pd.DataFrame(
+        {
+            "event": ledger["kind"].astype(str),
+            "agent": ledger["agent"].astype(str),
+            "at": [f"{t / 3600:.0f}:{t / 60 % 60:02.0f}:{t % 60:02.0f}" for t in ledger["t_s"]],
+            "snapshot": ledger["snapshot_version"].astype(str).replace("-1", ""),
+            "state after": ledger["store_version"].astype(str),
+            "no room on": ledger["resource"].astype(str),
+        }
+    )
+    return Table(rows, caption, ("agent", "no room on"))
+
+
 @drawing
 def compare_gos(days: Mapping[str, pd.DataFrame], of: str) -> Picture:
     """Draw the grade of service of a few methods on one day, by hour and by service.

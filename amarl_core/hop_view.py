@@ -82,12 +82,14 @@ class HopView:
     def table(self) -> Table:
         """Return the same for a page, radio sites left out; the hops that were taken are set off."""
         frame = self.frame(only_slots=True)
+        is_first = frame["step"] != frame["step"].shift()
+        following = "next " + frame["next_function"].replace("", "the end")
+        at = (
+            frame["step"].astype(str) + ": " + frame["at"] + frame["latency_ms"].map(", {:.2f} ms, ".format) + following
+        )
         rows = pd.DataFrame(
             {
-                "step": frame["step"],
-                "at": frame["at"],
-                "after, ms": frame["latency_ms"].map("{:.2f}".format),
-                "next function": frame["next_function"].replace("", "done"),
+                "step": at.where(is_first, ""),
                 "neighbour": frame["neighbour"],
                 "mask": frame["verdict"],
                 "figures": frame["detail"],
@@ -99,7 +101,7 @@ class HopView:
             "destination are left out."
         )
         taken = tuple(np.flatnonzero(frame["taken"]).tolist())
-        return Table(rows, caption, ("at", "next function", "neighbour", "mask", "figures"), taken)
+        return Table(rows, caption, ("neighbour", "mask", "figures"), taken)
 
     def delta(self) -> Delta:
         """Return what the route takes of links and nodes, as a store's commit expects it."""

@@ -106,17 +106,26 @@ def legend_of_overlays(kinds: Iterable[str], width: float, top: float) -> str:
 
 
 def legend_of_tiers(tiers: Sequence[str], width: float, top: float) -> str:
-    """Return the legend of the symbols, with the number of nodes of each tier."""
+    """Return the legend of the symbols, with the number of nodes of each tier; short words for a narrow screen."""
     kinds = [tier for tier in TIER_WORDS if tier in tiers] + sorted(set(tiers) - set(TIER_WORDS))
-    lengths = np.array([6.0 + len(TIER_WORDS.get(tier, tier)) for tier in kinds])
-    starts = 32 + (width - 40) * np.concatenate([[0.0], np.cumsum(lengths)[:-1]]) / max(lengths.sum(), 1)
-    texts = []
-    for x, tier in zip(starts.tolist(), kinds, strict=True):
-        count = sum(1 for other in tiers if other == tier)
-        words = html.escape(TIER_WORDS.get(tier, tier)) + ("s" if count > 1 and tier in TIER_WORDS else "")
-        texts.append(
-            f'{symbol(tier, x, top + 42)} fill="{NO_COMPUTE}" stroke="{INK}"/>'
-            f'<text class="am-small" x="{x + 14:.1f}" y="{top + 46.5}">{count} '
-            f'<tspan class="am-wide">{words}</tspan><tspan class="am-slim">{html.escape(tier)}</tspan></text>'
-        )
-    return "".join(texts)
+    counts = [sum(1 for other in tiers if other == tier) for tier in kinds]
+    words = [f"{n} {tier_words(tier, n)}" for tier, n in zip(kinds, counts, strict=True)]
+    short = [f"{n} {tier}" for tier, n in zip(kinds, counts, strict=True)]
+    lengths = np.array([4.0 + len(word) for word in words])
+    share = np.concatenate([[0.0], np.cumsum(lengths)[:-1]]) / lengths.sum()
+    wide = _entries(kinds, words, 32 + (width - 40) * share, top)
+    slim = _entries(kinds, short, 32 + (width - 40) / len(kinds) * np.arange(len(kinds)), top)
+    return f'<g class="am-wide">{wide}</g><g class="am-slim">{slim}</g>'
+
+
+def tier_words(tier: str, n: int) -> str:
+    """Say what n nodes of a tier are; a tier of other networks keeps its name."""
+    return TIER_WORDS.get(tier, tier) + ("s" if n != 1 and tier in TIER_WORDS else "")
+
+
+def _entries(kinds: Sequence[str], texts: Sequence[str], starts: np.ndarray, top: float) -> str:
+    return "".join(
+        f'{symbol(tier, x, top + 42)} fill="{NO_COMPUTE}" stroke="{INK}"/>'
+        f'<text class="am-small" x="{x + 14:.1f}" y="{top + 46.5}">{html.escape(text)}</text>'
+        for tier, text, x in zip(kinds, texts, starts.tolist(), strict=True)
+    )

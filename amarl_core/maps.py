@@ -133,8 +133,9 @@ class NetworkMap:
                 parts += (fixed[0], figure, fixed[1], self._colors[step], fixed[2])
             else:
                 parts += (fixed[0], fixed[1], NO_COMPUTE, fixed[2])
-        is_coloured = link_share is not None or node_share is not None or not overlay
-        first = self._use if is_coloured else legend_of_overlays((overlay or {}).values(), WIDTH, self._legend_top)
+        first = legend_of_overlays((overlay or {}).values(), WIDTH, self._legend_top)
+        if link_share is not None or node_share is not None:
+            first = self._use
         parts += [self._above, self._marks(marks or {}), first, self._tiers, "</svg>"]
         return "".join(parts)
 
