@@ -121,11 +121,19 @@ def day_maps(chart: NetworkMap, used: Utilisation, label: str, hours: tuple[int,
         f"{100 * used.link_mean[h].max():.0f} %, pools {100 * np.nanmean(used.node_mean[h]):.0f} %"
         for h in hours
     )
+    busiest, calm = (pick(hours, key=lambda h: used.link_mean[h].mean()) for pick in (max, min))
+    e = int(used.link_mean[busiest].argmax())
+    finding = (
+        f"From {calm} h to {busiest} h links fill from {100 * used.link_mean[calm].mean():.0f} to "
+        f"{100 * used.link_mean[busiest].mean():.0f} % on average; {chart.scenario.network.link_ids[e]} is then "
+        f"{100 * used.link_mean[busiest, e]:.0f} % in use"
+    )
     return Drawing(
         svgs,
         f"Mean use in the hour; each direction of a link is drawn on its right-hand side. Served by: {label}. "
         "Hover for names and figures. Symbols at one place are moved apart.",
-        f"Maps of link and pool utilisation. {means}",
+        f"{finding}. {means}",
+        finding,
     )
 
 

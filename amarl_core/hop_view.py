@@ -124,7 +124,7 @@ class HopView:
         index = self.scenario.network.link_index
         done = self.hops if step is None else self.hops[: step - 1]
         overlay = {index[hop.taken]: "path" for hop in done if hop.taken}
-        title = f"{self.request}: {self.cause.replace('_', ' ')}"
+        title = f"The whole way: {self.cause.replace('_', ' ')} after {self.latency_ms:.2f} ms"
         if step is not None:
             hop = self.hops[step - 1]
             title = f"Step {step}: at {hop.node} after {hop.latency_ms:.2f} ms"
@@ -150,12 +150,14 @@ class HopView:
         choices = [number for number, hop in enumerate(self.hops, 1) if len(hop.allowed) > 1][: at_most - 1]
         svgs = (*(self.svg(chart, number) for number in choices), self.svg(chart))
         chosen = "; ".join(f"at {hop.node} {hop.taken or 'the end'}" for hop in self.hops)
+        end = f"{self.cause.replace('_', ' ')} after {self.latency_ms:.2f} ms"
+        finding = f"{self.request} takes {len(self.links)} links; {end}"
         return Drawing(
             svgs,
             "Blue: the way so far, with the functions where they ran. Green: hops that the mask allows. Red, dashed: "
             "hops that it prunes; hover to read names. Radio sites that are not the destination are never on the way.",
-            f"{self.request} takes {len(self.links)} links and ends {self.cause} after {self.latency_ms:.2f} ms: "
-            f"{chosen}",
+            f"{finding}: {chosen}",
+            finding,
         )
 
 

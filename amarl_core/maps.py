@@ -122,7 +122,7 @@ class NetworkMap:
         if unknown:
             raise AmarlError(f"overlay is {sorted(unknown)[0]!r}; expected one of {', '.join(OVERLAYS)}")
         fade = ' class="am-fade"' if overlay else ""
-        parts = [self._open(title), self._below, f"<g{fade}>"]
+        parts = [self._open(title, link_share), self._below, f"<g{fade}>"]
         for fixed, e in zip(self._links, self._order, strict=True):
             step, figure = links[e]
             parts += (fixed[0], figure, fixed[1], self._colors[step], fixed[2])
@@ -146,10 +146,17 @@ class NetworkMap:
         labels = place_labels(texts, self.at, self._radius, self._room, LABEL_SIZES, around=taken) if texts else []
         return _label_texts(labels, texts, "am-mark")
 
-    def _open(self, title: str) -> str:
+    def _open(self, title: str, link_share: np.ndarray | None) -> str:
+        """Return the beginning of the drawing, with all it says in words."""
         network = self.scenario.network
         what = title or f"Map of {self.scenario.name}"
         says = f"{what}. {network.n_nodes} nodes and {network.n_links} directed links of {self.scenario.name}."
+        if link_share is not None and np.isfinite(link_share).any():
+            fullest = int(np.nanargmax(link_share))
+            says += (
+                f" Links {100 * np.nanmean(link_share):.0f} % in use on average, fullest {network.link_ids[fullest]} "
+                f"{100 * link_share[fullest]:.0f} %."
+            )
         heading = "".join(
             f'<text class="am-title" x="{MARGIN - 14}" y="{26 + 26 * i}">{html.escape(line)}</text>'
             for i, line in enumerate(textwrap.wrap(title, LONGEST_LINE)[:3])
@@ -250,19 +257,22 @@ class Drawing:
     Attributes:
         svgs: the drawings; several stand side by side, or below each other on a phone.
         caption: what is drawn, from which records.
-        alt: the finding in words, for those who cannot see it.
+        alt: the finding and the main figures, for those who cannot see it.
+        finding: the title above several drawings; a single one carries its own.
     """
 
     svgs: tuple[str, ...]
     caption: str
     alt: str
+    finding: str = ""
 
     def _repr_html_(self) -> str:
         panels = "".join(f"<div>{svg}</div>" for svg in self.svgs)
+        title = f"<p><strong>{html.escape(self.finding)}</strong></p>" if self.finding else ""
         small = ' class="amarl-multi"' if len(self.svgs) > 1 else ""  # panels are small: letters as on a phone
         columns = "1fr" if len(self.svgs) == 1 else "repeat(auto-fill,minmax(min(320px,100%),1fr))"
         return (
-            f'<figure class="picture" role="group" aria-label="{html.escape(self.alt, quote=True)}">'
+            f'<figure class="picture" role="group" aria-label="{html.escape(self.alt, quote=True)}">{title}'
             f'<div{small} style="display:grid;grid-template-columns:{columns};gap:.7rem">{panels}</div>'
             f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
         )

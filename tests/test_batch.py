@@ -26,7 +26,10 @@ def own_notebooks(tmp_path, monkeypatch):
 
 def test_an_unknown_notebook_is_refused_with_the_known_ones(capsys):
     assert batch.main(["run", "31_gos"]) == 2
-    assert "no notebook '31_gos'; expected one of 20_train, 30_gos_curves" in capsys.readouterr().err
+    assert (
+        "no notebook '31_gos'; expected one of 00_quickstart, 10_explore_network_and_traffic, 20_train"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_unknown_parameter_is_refused_with_the_valid_ones_and_their_defaults(capsys):
@@ -92,6 +95,7 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(capsys):
 def test_reproduce_writes_every_page_the_index_and_the_headline():
     names = {path.name for path in shared_pages().iterdir()}
     assert names == {
+        "00_quickstart.html", "10_explore_network_and_traffic.html",
         "20_train_sarl.html", "20_train_amarl.html", "30_gos_curves.html", "40_failure_causes.html",
         "50_baselines_and_bound.html", "60_asynchrony.html", "90_reproduce_paper.html", "index.html",
         "headline.json", "runs",

@@ -60,6 +60,13 @@ def test_colours_follow_the_shares_and_darken(montreal):
     assert f'stroke="{colors[0]}"' in svg
 
 
+def test_the_label_of_a_loaded_map_names_the_fullest_link(montreal):
+    share = np.full(montreal.network.n_links, 0.1)
+    share[5] = 0.83
+    label = re.search(r'aria-label="([^"]+)"', network_svg(montreal, share))[1]
+    assert f"fullest {montreal.network.link_ids[5].replace('>', '&gt;')} 83 %" in label
+
+
 def test_an_unknown_share_is_grey_and_one_above_full_says_its_figure(montreal):
     share = np.full(montreal.network.n_links, np.nan)
     share[0] = 1.25
