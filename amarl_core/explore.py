@@ -226,7 +226,7 @@ class DayExplorer:
         chart, used, label = self._shown
         h, is_mean = self.hour.value, self.measure.value == "mean"
         links, nodes = (used.link_mean, used.node_mean) if is_mean else (used.link_peak, used.node_peak)
-        self.map.value = chart.svg(links[h], nodes[h], title=f"{label}, {h}:00 to {h + 1}:00")
+        self.map.value = chart.svg(links[h], nodes[h], title=f"{h}:00 to {h + 1}:00, {label}")
         self.list.value = _fullest(chart, links[h])
 
 

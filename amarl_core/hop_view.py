@@ -91,15 +91,12 @@ class HopView:
             {
                 "step": at.where(is_first, ""),
                 "neighbour": frame["neighbour"],
-                "mask": frame["verdict"],
+                "mask": frame["verdict"].where(~frame["taken"], ALLOWED + ", taken"),
                 "figures": frame["detail"],
             }
         )
         end = f"{self.cause.replace('_', ' ')} after {self.latency_ms:.2f} ms"
-        caption = (
-            f"{self.request}: {end}. Set off: the hop that was taken. In slot order; radio sites that are not the "
-            "destination are left out."
-        )
+        caption = f"{self.request}: {end}. In slot order; radio sites that are not the destination are left out."
         taken = tuple(np.flatnonzero(frame["taken"]).tolist())
         return Table(rows, caption, ("neighbour", "mask", "figures"), taken)
 

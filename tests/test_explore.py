@@ -72,7 +72,7 @@ def test_the_explorer_begins_with_the_study_and_offers_what_it_has(explorer):
     assert explorer.method.options[:2] == ("amarl", "sarl") and explorer.seed.options == (0, 1)
     assert explorer.day.options == ("test-weekday", "test-weekday-2", "test-weekend")
     assert explorer.service.options[0] == (ALL_SERVICES, "") and len(explorer.service.options) == 7
-    assert "AMARL, seed 0, test-weekday (study fake), 16:00 to 17:00" in explorer.map.value
+    assert "16:00 to 17:00, AMARL, seed 0, test-weekday (study fake)" in explorer.map.value
 
 
 def test_moving_the_hour_redraws_that_hours_figures(explorer, montreal):

@@ -91,7 +91,12 @@ def check(world, walk: Walker, neighbour: Neighbour, mask: str) -> None:
 
 
 @settings(max_examples=120)
-@given(worlds(), st.integers(0, 2**32 - 1), st.floats(0.2, 1), st.sampled_from(["immediate", "delay", "reachable"]))
+@given(
+    worlds() | st.just(contended()),
+    st.integers(0, 2**32 - 1),
+    st.floats(0.2, 1),
+    st.sampled_from(["immediate", "delay", "reachable"]),
+)
 def test_every_reason_is_true(world, seed, load, mask):
     draw = np.random.default_rng(seed)
     full = np.concatenate([world.network.capacity_kbps, world.budget_mcpu]).astype(np.int64)
