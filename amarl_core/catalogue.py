@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from amarl_core.evaluation import play_trace
 from amarl_core.look import method_name
 from amarl_core.records import RUNS_FOLDER, study_folder
 from amarl_core.runs import RunFolder, read_frame, read_json
+from amarl_core.scenario import load_scenario
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +89,26 @@ def play_rule_day(scenario: Any, day: str = "", rule: str = RULE) -> ServedDay:
     day = day if day in scenario.test_days else scenario.test_days[0]
     played = play_trace(baseline(rule), scenario.test_trace(day), scenario=scenario)
     return ServedDay(f"{method_name(rule)} rule, {day}", played.decisions)
+
+
+def begin_rule_day(scenario: str, day: str = "", rule: str = RULE) -> Future[ServedDay]:
+    """Do the same in a process of its own, beside whatever comes next: a rule's kernels take a while to compile.
+
+    Args:
+        scenario: name of a folder in `data/`, or the path of one.
+        day, rule: as for `play_rule_day`.
+
+    Returns:
+        A future; `result()` waits for the day and raises what went wrong.
+    """
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))  # a fork would copy the threads' locks
+    future = pool.submit(_load_and_play, scenario, day, rule)
+    pool.shutdown(wait=False)
+    return future
+
+
+def _load_and_play(scenario: str, day: str, rule: str) -> ServedDay:
+    return play_rule_day(load_scenario(scenario), day, rule)
 
 
 def read_day(recorded: Recorded) -> ServedDay:

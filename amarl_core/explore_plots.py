@@ -278,7 +278,7 @@ def network_answer(scenario: Any, used: Utilisation, label: str) -> Answer:
 
 # ------------------------------------------------------------------------------------------- a first result
 def ledger_table(ledger: pd.DataFrame, caption: str) -> Table:
-    """Show a short ledger, in lock order."""
+    """Show some rows of a ledger, in lock order."""
     rows = pd.DataFrame(
         {
             "event": ledger["kind"].astype(str),

@@ -19,7 +19,7 @@ from amarl_core.errors import AmarlError
 from amarl_core.hop_walk import ALLOWED, STUB, Choice, Hop, Walker, chain_of, need_of
 from amarl_core.look import Table
 from amarl_core.maps import Drawing, NetworkMap
-from amarl_core.store import Delta, Snapshot
+from amarl_core.store import Delta, ResourceStore, Snapshot
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,28 @@ class HopView:
         )
 
 
+def fill_store(store: ResourceStore, scenario: Any, trace: Any, t_s: float) -> int:
+    """Route and commit, one after the other, every request that would be active at a moment; return how many fit.
+
+    Each takes the cheapest allowed hops on a fresh snapshot. Those that are over by then are left out, so this is a
+    busy network at that hour, and not the very one that a day's play leaves.
+
+    Args:
+        store: where they commit, under their request ids.
+        scenario: the world.
+        trace: requests in order of arrival.
+        t_s: the moment, s.
+    """
+    active = np.flatnonzero((trace.t_s <= t_s) & (trace.t_s + trace.hold_s > t_s))
+    accepted = 0
+    for row in active.tolist():
+        view = route_by_hops(scenario, trace[row : row + 1], store.snapshot())
+        if view.cause == "accepted":
+            number, arrived = int(trace.request_id[row]), float(trace.t_s[row])
+            accepted += store.commit(number, view.delta(), view.version, agent="the cheapest way", t_s=arrived).accepted
+    return accepted
+
+
 def telling_request(scenario: Any, trace: Any, snapshot: Snapshot, service: str, t_s: float, n: int = 150) -> Any:
     """Find a request that shows much: of the next n of a service, the one routed with most kinds of verdicts.
 
@@ -171,6 +193,9 @@ def telling_request(scenario: Any, trace: Any, snapshot: Snapshot, service: str,
 
     Returns:
         A trace of one request.
+
+    Raises:
+        AmarlError: there is none from then on, or none that can be served.
     """
     s = scenario.service_ids.index(service) if service in scenario.service_ids else 0
     rows = np.flatnonzero((trace.service == s) & (trace.t_s >= t_s))[:n]
@@ -185,6 +210,11 @@ def telling_request(scenario: Any, trace: Any, snapshot: Snapshot, service: str,
         return view.cause == "accepted", len(verdicts), -len(view.hops)
 
     best = max(rows.tolist(), key=shows)
+    if not shows(best)[0]:
+        raise AmarlError(
+            f"none of the next {len(rows)} requests of {scenario.service_ids[s]!r} can be served on this snapshot; "
+            "take a quieter hour or another service"
+        )
     return trace[best : best + 1]
 
 

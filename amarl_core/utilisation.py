@@ -112,16 +112,6 @@ def _shares(scenario: Any, mean: np.ndarray, peak: np.ndarray) -> Utilisation:
     return Utilisation(mean[:, :n_links], peak[:, :n_links], mean[:, n_links:], peak[:, n_links:])
 
 
-def use_at(decisions: pd.DataFrame, scenario: Any, t_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the accepted requests hold at a moment: int64 [E] in kbps and int64 [N] in millicores."""
-    read = read_decisions(decisions, scenario)
-    is_active = read.accepted & (read.t_s <= t_s) & (t_s < read.t_s + read.hold_s)
-    uses = uses_of(read, scenario, is_active)
-    held = np.concatenate([[0], np.cumsum(uses.amount)])
-    use = held[uses.start[1:]] - held[uses.start[:-1]]
-    return use[: scenario.network.n_links], use[scenario.network.n_links :]
-
-
 def heaviest_links(used: Utilisation, scenario: Any, n: int = 12) -> pd.DataFrame:
     """List the links that are fullest in their own busiest hour.
 

@@ -11,7 +11,7 @@ from worlds import contended, offer
 
 from amarl_core import catalogue, explore
 from amarl_core.catalogue import list_recorded, served_day
-from amarl_core.errors import RunError
+from amarl_core.errors import RunError, ScenarioError
 from amarl_core.explore import ALL_SERVICES, NOTHING, DayExplorer, HopStepper
 from amarl_core.explore_plots import (
     compare_gos,
@@ -27,6 +27,7 @@ from amarl_core.explore_plots import (
     slack_ms,
 )
 from amarl_core.hop_view import route_by_hops
+from amarl_core.map_symbols import tier_words
 from amarl_core.maps import NetworkMap
 from amarl_core.scenario import load_scenario
 from amarl_core.store import ResourceStore
@@ -170,6 +171,13 @@ def test_a_recorded_day_is_read_and_a_missing_study_is_a_rules_day(montreal, toy
     assert fallback.label == "shortest feasible rule, test-weekday" and fallback.decisions["accepted"].any()
 
 
+def test_a_rules_day_from_a_process_of_its_own_is_the_same(toy):
+    later = catalogue.begin_rule_day("toy")
+    assert later.result().decisions["accepted"].equals(catalogue.play_rule_day(toy).decisions["accepted"])
+    with pytest.raises(ScenarioError, match="no-such"):
+        catalogue.begin_rule_day("no-such").result()
+
+
 def test_a_day_that_a_study_lacks_is_refused_with_what_it_has(montreal, toy):
     folder = str(shared_study())
     with pytest.raises(RunError, match=r"no day test-weekday of 'amarl' seed 7; it has amarl seed 0, amarl seed 1"):
@@ -208,10 +216,13 @@ def test_the_figures_state_what_the_scenario_holds(toy, toy_day):
 def test_hosts_are_those_of_the_placement(toy):
     table = hosts_table(toy).frame.set_index("function")
     for f, function in enumerate(toy.function_ids):
-        hosts = [toy.network.node_ids[v] for v in np.flatnonzero(toy.rate_mcpu_per_gbps[:, f] >= 0)]
-        for host in hosts:
-            tier = toy.network.tier[toy.network.node_index[host]]
-            assert host in table.loc[function, "hosted at"] or f"{tier}" in table.loc[function, "hosted at"]
+        said = table.loc[function, "hosted at"].split("; ")
+        for tier in set(toy.network.tier):
+            there = toy.network.tier_nodes(tier)
+            hosts = [toy.network.node_ids[v] for v in there if toy.rate_mcpu_per_gbps[v, f] >= 0]
+            everywhere = f"all {len(there)} {tier_words(tier, len(there))}"
+            assert (everywhere in said) == (len(hosts) == len(there) > 0)
+            assert not hosts or everywhere in said or ", ".join(hosts) in said
 
 
 def test_slack_is_the_bound_minus_the_least_idle_latency(toy):

@@ -13,7 +13,7 @@ from amarl_core.config import make_config
 from amarl_core.env import RoutingEnv
 from amarl_core.errors import AmarlError
 from amarl_core.evaluation import play_trace, route
-from amarl_core.hop_view import route_by_hops
+from amarl_core.hop_view import fill_store, route_by_hops, telling_request
 from amarl_core.hop_walk import ALLOWED, NO_WAY, NOTHING_TO_RUN, REASONS, STUB, TRUNCATED, Neighbour
 from amarl_core.maps import NetworkMap
 from amarl_core.routing import LOOP, NO_BANDWIDTH, NO_COMPUTE, NO_LATENCY, UNREACHABLE
@@ -156,6 +156,25 @@ def test_what_a_route_takes_is_what_a_played_day_commits():
     by_hand = [demand * view.links.count(link) for link in network.link_ids]
     assert taken.used_kbps.tolist() == by_hand
     assert taken.used_mcpu.sum() == sum(view.delta().nodes.values()) > 0
+
+
+def test_a_filled_store_holds_the_active_requests_and_a_telling_one_shows_much(toy):
+    trace, t_s = toy.training_trace(seed=4), 16 * 3600.0
+    store = ResourceStore.of(toy)
+    accepted = fill_store(store, toy, trace, t_s)
+    active = (trace.t_s <= t_s) & (trace.t_s + trace.hold_s > t_s)
+    ledger = store.ledger()
+    assert 0 < accepted == (ledger["kind"] == "commit").sum() <= active.sum()
+    assert set(ledger["request_id"]) <= set(trace.request_id[active])
+    request = telling_request(toy, trace, store.snapshot(), "no such service", t_s, n=20)
+    assert request.service[0] == 0 and request.t_s[0] >= t_s
+    view = route_by_hops(toy, request, store.snapshot())
+    assert len({n.verdict for hop in view.hops for n in hop.neighbours}) > 2
+    with pytest.raises(AmarlError, match="take an earlier time"):
+        telling_request(toy, trace, store.snapshot(), toy.service_ids[0], 1e6)
+    store.shared.used[:] = store.shared.limit
+    with pytest.raises(AmarlError, match="can be served on this snapshot; take a quieter hour or another service"):
+        telling_request(toy, trace, store.snapshot(), toy.service_ids[0], t_s)
 
 
 def test_the_table_names_every_neighbour_and_the_drawing_the_way():
