@@ -143,9 +143,11 @@ class HopView:
         return marks
 
     def drawing(self, chart: NetworkMap, at_most: int = 6) -> Drawing:
-        """Draw the steps at which there was a choice to make, and the whole way."""
-        choices = [number for number, hop in enumerate(self.hops, 1) if len(hop.allowed) > 1][: at_most - 1]
-        svgs = (*(self.svg(chart, number) for number in choices), self.svg(chart))
+        """Draw the steps that say most, those with a choice to make before others, and the whole way."""
+        numbered = list(enumerate(self.hops, 1))
+        telling = sorted(numbered, key=lambda step: (len(step[1].allowed) < 2, -_n_looked_at(step[1])))
+        steps = sorted(number for number, hop in telling[: at_most - 1] if hop.neighbours)
+        svgs = (*(self.svg(chart, number) for number in steps), self.svg(chart))
         chosen = "; ".join(f"at {hop.node} {hop.taken or 'the end'}" for hop in self.hops)
         end = f"{self.cause.replace('_', ' ')} after {self.latency_ms:.2f} ms"
         finding = f"{self.request} takes {len(self.links)} links; {end}"
@@ -156,6 +158,10 @@ class HopView:
             f"{finding}: {chosen}",
             finding,
         )
+
+
+def _n_looked_at(hop: Hop) -> int:
+    return sum(neighbour.verdict != STUB for neighbour in hop.neighbours)
 
 
 def fill_store(store: ResourceStore, scenario: Any, trace: Any, t_s: float) -> int:
@@ -181,7 +187,7 @@ def fill_store(store: ResourceStore, scenario: Any, trace: Any, t_s: float) -> i
 
 
 def telling_request(scenario: Any, trace: Any, snapshot: Snapshot, service: str, t_s: float, n: int = 150) -> Any:
-    """Find a request that shows much: of the next n of a service, the one routed with most kinds of verdicts.
+    """Find a request that shows much: of the next n of a service, the one with most kinds of verdicts and some choice.
 
     Args:
         scenario: the world.
@@ -207,7 +213,8 @@ def telling_request(scenario: Any, trace: Any, snapshot: Snapshot, service: str,
     def shows(row: int) -> tuple[bool, int, int]:
         view = route_by_hops(scenario, trace[row : row + 1], snapshot)
         verdicts = {neighbour.verdict for hop in view.hops for neighbour in hop.neighbours}
-        return view.cause == "accepted", len(verdicts), -len(view.hops)
+        n_choices = sum(len(hop.allowed) > 1 for hop in view.hops)
+        return view.cause == "accepted", len(verdicts) + min(n_choices, 3), -len(view.hops)
 
     best = max(rows.tolist(), key=shows)
     if not shows(best)[0]:

@@ -142,7 +142,7 @@ class NetworkMap:
     def _marks(self, marks: Mapping[int, str]) -> str:
         """Return short texts beside nodes, clear of the names that are there already."""
         texts = dict(marks)
-        taken = [label_box(label, self._named[label.node], LABEL_SIZES[0]) for label in self._labels]
+        taken = [label_box(label, self._named[label.node], size) for label in self._labels for size in LABEL_SIZES]
         labels = place_labels(texts, self.at, self._radius, self._room, LABEL_SIZES, around=taken) if texts else []
         return _label_texts(labels, texts, "am-mark")
 
