@@ -45,6 +45,7 @@ WIDTH, MARGIN, TITLE_HEIGHT, LEGEND_HEIGHT = 720, 30, 40, 64
 LABEL_SIZES = (13.0, 21.0)
 """Font size of labels, and the one on a narrow screen, where the whole drawing is scaled down (see STYLE)."""
 LABELLED_TIERS = ("core", "agg")
+MOST_LABELS = 40
 MOST_PERCENT = 100
 LONGEST_LINE = 50
 
@@ -223,8 +224,9 @@ class NetworkMap:
         """Return the names that always stand on the map, the most important first; the others show on hover."""
         network = self.scenario.network
         named = [v for tier in LABELLED_TIERS for v in network.tier_nodes(tier).tolist()]
-        named = named or sorted(range(network.n_nodes), key=lambda v: -degree[v])
-        return {int(v): network.node_ids[v] for v in named}
+        if not named or len(named) > MOST_LABELS:
+            named = sorted(named or range(network.n_nodes), key=lambda v: -degree[v])
+        return {int(v): network.node_ids[v] for v in named[:MOST_LABELS]}
 
 
 def _label_texts(labels: list[Label], texts: Mapping[int, str], css_class: str) -> str:

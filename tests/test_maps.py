@@ -10,7 +10,7 @@ import pytest
 from worlds import contended, make_network, make_world
 
 from amarl_core.errors import AmarlError, ScenarioError
-from amarl_core.map_layout import Frame, project, spread
+from amarl_core.map_layout import Frame, label_box, place_labels, project, spread
 from amarl_core.map_symbols import palette
 from amarl_core.maps import Drawing, NetworkMap, network_svg
 from amarl_core.scenario import load_scenario
@@ -116,6 +116,19 @@ def test_fifty_nodes_at_one_place_are_moved_apart():
     at = spread(np.full((50, 2), 200.0), np.full(50, 5.0), np.arange(50), Frame(0, 0, 400, 400))
     apart = np.hypot(*(at[:, None] - at[None, :]).transpose(2, 0, 1))[np.triu_indices(50, 1)]
     assert apart.min() > 5
+
+
+def test_of_many_names_only_those_are_written_that_cover_no_other():
+    draw = np.random.default_rng(0)
+    at, frame = draw.uniform(60, 640, (120, 2)), Frame(0, 0, 700, 700)
+    texts = {v: f"Node-{v}" for v in range(60)}
+    labels = place_labels(texts, at, np.full(120, 5.0), frame, (13.0, 21.0))
+    boxes = [label_box(label, texts[label.node], 21.0) for label in labels]
+    assert 20 < len(boxes) < 60
+    for i, a in enumerate(boxes):
+        assert 0 <= a[0] and a[2] <= 700 and 0 <= a[1] and a[3] <= 700
+        for b in boxes[:i]:
+            assert min(a[2], b[2]) <= max(a[0], b[0]) or min(a[3], b[3]) <= max(a[1], b[1])
 
 
 def test_a_network_without_coordinates_is_drawn_all_the_same():
