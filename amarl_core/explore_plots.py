@@ -283,7 +283,7 @@ def ledger_table(ledger: pd.DataFrame, caption: str) -> Table:
         {
             "event": ledger["kind"].astype(str),
             "agent": ledger["agent"].astype(str),
-            "at": [f"{t / 3600:.0f}:{t / 60 % 60:02.0f}:{t % 60:02.0f}" for t in ledger["t_s"]],
+            "at": [f"{t // 3600}:{t // 60 % 60:02d}:{t % 60:02d}" for t in ledger["t_s"].astype(int)],
             "snapshot": ledger["snapshot_version"].astype(str).replace("-1", ""),
             "state after": ledger["store_version"].astype(str),
             "no room on": ledger["resource"].astype(str),

@@ -20,6 +20,7 @@ from amarl_core.explore_plots import (
     demand_by_service,
     fullest_links,
     hosts_table,
+    ledger_table,
     links_table,
     network_answer,
     offered_gbps,
@@ -30,7 +31,7 @@ from amarl_core.hop_view import route_by_hops
 from amarl_core.map_symbols import tier_words
 from amarl_core.maps import NetworkMap
 from amarl_core.scenario import load_scenario
-from amarl_core.store import ResourceStore
+from amarl_core.store import Delta, ResourceStore
 from amarl_core.utilisation import utilisation
 
 
@@ -211,6 +212,18 @@ def test_the_figures_state_what_the_scenario_holds(toy, toy_day):
     assert len(maps.svgs) == 4 and "16 h: links" in maps.alt
     accepted = 100 * day.decisions["accepted"].mean()
     assert f"{accepted:.2f} %" in compare_gos({"amarl": day.decisions, "rule": day.decisions}, "a day").alt
+
+
+def test_a_ledger_is_shown_in_lock_order_with_times_of_day(toy):
+    store = ResourceStore.of(toy)
+    link = store.link_ids[0]
+    store.commit(1, Delta({link: 5}), 0, agent="a", t_s=8 * 3600 + 59 * 60 + 59.9)
+    store.commit(2, Delta({link: 10**12}), 0, agent="b", t_s=9 * 3600.0)
+    store.release(1, agent="a", t_s=9 * 3600 + 61.0)
+    table = ledger_table(store.ledger(), "three events").frame
+    assert table["event"].tolist() == ["commit", "abort", "release"]
+    assert table["at"].tolist() == ["8:59:59", "9:00:00", "9:01:01"]
+    assert table["no room on"].tolist() == ["", link, ""] and table["snapshot"].tolist() == ["0", "0", ""]
 
 
 def test_hosts_are_those_of_the_placement(toy):
