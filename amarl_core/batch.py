@@ -67,6 +67,8 @@ def study_jobs(study: str, scenario: str, seed: int) -> list[Job]:
     reading = {"study": study}
     training = {"scenario": scenario, "seed": seed, **reading}
     return [
+        Job("00_quickstart", {"scenario": scenario, "seed": seed}),
+        Job("10_explore_network_and_traffic", training),
         Job("90_reproduce_paper", reading),
         Job("30_gos_curves", reading),
         Job("40_failure_causes", reading),

@@ -93,6 +93,7 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(capsys):
 def test_reproduce_writes_every_page_the_index_and_the_headline():
     names = {path.name for path in shared_pages().iterdir()}
     assert names == {
+        "00_quickstart.html", "10_explore_network_and_traffic.html",
         "20_train_sarl.html", "20_train_amarl.html", "30_gos_curves.html", "40_failure_causes.html",
         "50_baselines_and_bound.html", "60_asynchrony.html", "90_reproduce_paper.html", "index.html",
         "headline.json", "runs",

@@ -17,6 +17,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 PAGES = (
     "index",
+    "00_quickstart",
+    "10_explore_network_and_traffic",
     "20_train_sarl",
     "20_train_amarl",
     "30_gos_curves",
@@ -67,9 +69,18 @@ def test_every_image_has_an_alternative_text(elements):
     assert all(len(image["alt"]) > 60 for image in images)
 
 
+def test_every_map_says_what_it_is(elements):
+    maps = elements.all("svg")
+    assert all(drawn["role"] == "img" and len(drawn["aria-label"]) > 60 for drawn in maps)
+    assert len([tag for tag, _ in elements.found if tag == "desc"]) == len(maps)
+
+
 def test_a_page_has_a_language_a_title_and_one_main_heading(elements):
     assert elements.all("html")[0]["lang"] == "en"
-    assert len(elements.all("title")) == len(elements.all("h1")) == len(elements.all("main")) == 1
+    page_titles = [
+        tag for tag, _ in elements.found[: [tag for tag, _ in elements.found].index("body")] if tag == "title"
+    ]
+    assert len(page_titles) == len(elements.all("h1")) == len(elements.all("main")) == 1
     assert elements.all("meta")[1]["name"] == "viewport"
 
 
@@ -146,6 +157,24 @@ def test_a_browser_shows_the_page_without_sideways_scrolling(browser, name, widt
     # an image drawn at less than three quarters of its size has letters too small to read
     assert all(client > 0.75 * natural for _, client, natural in shown), json.dumps(shown)
     assert not troubles
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("name", ["00_quickstart", "10_explore_network_and_traffic"])
+def test_names_on_a_map_can_be_read_and_do_not_cover_each_other(browser, name, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto((shared_pages() / f"{name}.html").as_uri())
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('svg.amarl-map')].map(map => [...map.querySelectorAll('text.am-label')]"
+        ".map(text => text.getBoundingClientRect()).map(box => [box.left, box.top, box.right, box.bottom]))"
+    )
+    assert boxes and all(boxes)
+    for labels in boxes:
+        assert all(bottom - top >= 9 for _, top, _, bottom in labels)
+        for i, a in enumerate(labels):
+            for b in labels[:i]:
+                assert min(a[2], b[2]) - max(a[0], b[0]) < 1 or min(a[3], b[3]) - max(a[1], b[1]) < 3, (a, b)
     page.close()
 
 

@@ -24,7 +24,9 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
-     "field_plots", "async_plots", "mask_plots", "import_plots"},
+     "field_plots", "async_plots", "mask_plots", "import_plots",
+     "maps", "map_layout", "map_symbols", "utilisation", "hop_view", "hop_walk", "catalogue",
+     "explore", "explore_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 PATHS = {path.stem: path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
@@ -84,7 +86,7 @@ def test_no_import_cycles():
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("ipywidgets", {"live"}),
+        ("ipywidgets", {"live", "explore"}),
         ("torch", {"policy", "ppo_update", "agents", "stock"}),  # stock is the untouched sb3-contrib peer
         ("papermill", {"batch"}),
         (

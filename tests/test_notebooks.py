@@ -11,6 +11,7 @@ from fake_study import shared_pages
 from amarl_core import (
     async_plots,
     batch,
+    explore_plots,
     failure_plots,
     field_plots,
     mask_plots,
@@ -19,6 +20,9 @@ from amarl_core import (
     targets,
     verdict_plots,
 )
+from amarl_core.catalogue import list_recorded, read_day
+from amarl_core.scenario import load_scenario
+from amarl_core.utilisation import utilisation
 
 PATHS = sorted(batch.NOTEBOOKS.glob("*.ipynb"))
 NAMES = [path.stem for path in PATHS]
@@ -35,7 +39,8 @@ def code_cells(notebook):
 
 def test_the_notebooks_of_the_study_are_there():
     of_the_study = {"20_train", "30_gos_curves", "40_failure_causes", "50_baselines_and_bound", "60_asynchrony"}
-    assert of_the_study | {"90_reproduce_paper"} <= set(NAMES)
+    exploring = {"00_quickstart", "10_explore_network_and_traffic"}
+    assert of_the_study | exploring | {"90_reproduce_paper"} <= set(NAMES)
 
 
 def test_no_outputs_are_committed(notebook):
@@ -112,6 +117,27 @@ def test_the_page_on_rules_gives_the_answers_of_its_records(smoke_study):
 def test_the_page_on_asynchrony_gives_the_answer_of_its_records(smoke_study):
     forms = async_plots.forms_of(paper.gather(smoke_study), records.load_forms(smoke_study))
     assert async_plots.async_answer(records.load_sweep(smoke_study), forms).text in page("60_asynchrony")
+
+
+def test_the_quickstart_routes_commits_aborts_trains_and_compares():
+    text = page("00_quickstart")
+    assert "Toy: 9 nodes, " in text and "Step 1: at DU-" in text and "The whole way: accepted" in text
+    for event in ("commit", "abort", "release"):
+        assert f">{event}</td>" in text
+    steps = re.search(r"AMARL accepts ([\d.]+) % of the requests; before training ([\d.]+) % and shortest", text)
+    assert float(steps[1]) > 50 and "points, on one day and one seed" in text
+
+
+def test_the_exploration_shows_the_network_and_the_day_of_its_records(smoke_study):
+    text = page("10_explore_network_and_traffic")
+    world = load_scenario("montreal")
+    recorded = next(day for day in list_recorded(smoke_study.folder.parent) if day.method == "amarl")
+    used = utilisation(read_day(recorded).decisions, world)
+    assert explore_plots.network_answer(world, used, recorded.label).text in text
+    assert text.count("<svg") == 5, "the map, and four hours for the slider"
+    for link in world.network.link_ids[:20]:
+        assert f"<title>{link}: " in text
+    assert "make reproduce PROFILE=quick" not in text and "widget" not in text.split("<main")[1]
 
 
 @pytest.mark.parametrize(("method", "agents"), [("sarl", "1 agent took"), ("amarl", "3 agents took")])
