@@ -50,7 +50,8 @@ def network_map(chart: NetworkMap) -> Drawing:
     return Drawing(
         (chart.svg(title=finding),),
         "Positions from coordinates, symbols at one place moved apart; thicker links lead to routers and the core. "
-        "Hover for names, capacity, delay and hosted functions. The outline of the land is approximate.",
+        "Hover for names, capacity, delay and hosted functions."
+        + (" The outline of the land is approximate." if chart.has_outline else ""),
         f"{finding}. Nodes by tier: {alt}",
     )
 

@@ -1,4 +1,4 @@
-"""Figures and tables of an imported network: a plain map, what was assumed, grades of service by service."""
+"""Figures and tables of an imported network: what was assumed, grades of service by service."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 
 from amarl_core.foreign.filling import Imported
 from amarl_core.look import (
@@ -28,76 +26,7 @@ from amarl_core.look import (
     service_name,
 )
 from amarl_core.scenario import Scenario
-from amarl_core.topology import Network
 from amarl_core.traces import DAY_S, Trace
-
-TIER_LOOK = {  # colour, marker, area in points
-    "core": ("#0b5c8a", "s", 52),
-    "cu": ("#c98a12", "D", 36),
-    "du": ("#6f6f6f", "o", 16),
-}
-TIER_NAMES = {"core": "core", "cu": "edge pool", "du": "access, an area each"}
-_OTHER = ("#333333", "^", 24)
-MOST_NAMES = 24
-
-
-@drawing
-def network_map(imported: Imported) -> Picture:
-    """Draw nodes by tier and links by capacity, on longitude and latitude without a background."""
-    network = imported.network
-    flat = float(np.ptp(network.lat) / max(np.ptp(network.lon) * np.cos(np.radians(network.lat.mean())), 1e-9))
-    figure, (axes,) = new_figure(height_in=float(np.clip(1.4 + 4.6 * flat, 3.0, 5.6)))
-    gbps = network.capacity_kbps / 1e6
-    for e in range(network.n_links):
-        ends = [network.source[e], network.target[e]]
-        width = 0.5 + 2.5 * gbps[e] / gbps.max()
-        axes.plot(network.lon[ends], network.lat[ends], color="#c9c9c9", linewidth=width, zorder=1)
-    for tier in dict.fromkeys(("core", "cu", "du", *network.tier)):
-        at = network.tier_nodes(tier)
-        color, marker, area = TIER_LOOK.get(tier, _OTHER)
-        label = f"{TIER_NAMES.get(tier, tier)} ({len(at)})"
-        axes.scatter(network.lon[at], network.lat[at], s=area, color=color, marker=marker, label=label, zorder=2)
-    _name_nodes(axes, network)
-    axes.set_aspect(1 / np.cos(np.radians(float(network.lat.mean()))))
-    axes.set_xlabel("longitude in degrees")
-    axes.set_ylabel("latitude in degrees")
-    legend_below(figure, axes, 3)
-    counts = {tier: len(network.tier_nodes(tier)) for tier in TIER_NAMES}
-    finding = (
-        f"{imported.name}: {counts['core']} core nodes, {counts['cu']} edge pools and {counts['du']} access nodes "
-        f"on {network.n_links} directed links"
-    )
-    caption = "Lines: links, wider with capacity. Core nodes and edge pools are named."
-    return finish(figure, finding, caption)
-
-
-def _name_nodes(axes: Axes, network: Network) -> None:
-    """Write the names of core nodes and edge pools, each at the corner that is farthest from others and their names."""
-    named = [v for v, tier in enumerate(network.tier) if tier in ("core", "cu")]
-    at = np.column_stack([network.lon * np.cos(np.radians(network.lat.mean())), network.lat])
-    at = at / max(float(np.ptp(at, axis=0).max()), 1e-9)  # one unit is the longer side of the map
-    taken = list(at[named])
-    for v in named if len(named) <= MOST_NAMES else []:
-        half = 0.007 * len(network.name[v][:18]) + 0.015
-        corners = [(right * half, up * 0.02) for right in (1, -1) for up in (1, -1)]
-        others = [point for point in taken if tuple(point) != tuple(at[v])]
-        room = [min((np.linalg.norm((at[v] + c - o) / (half, 0.03)) for o in others), default=0.0) for c in corners]
-        is_out = [at[v, 0] + 2 * c[0] < at[:, 0].min() for c in corners]  # over the axis on the left
-        room = [-1.0 if out else value for out, value in zip(is_out, room, strict=True)]
-        right, up = np.sign(corners[int(np.argmax(np.round(room, 3)))])
-        taken.append(at[v] + np.array([right * half, up * 0.02]))
-        axes.annotate(
-            network.name[v][:18],
-            (network.lon[v], network.lat[v]),
-            xytext=(5 * right, 4 * up),
-            textcoords="offset points",
-            ha="left" if right > 0 else "right",
-            va="bottom" if up > 0 else "top",
-            fontsize=7.5,
-            color="#222222",
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            zorder=3,
-        )
 
 
 def assumptions_table(assumptions: pd.DataFrame) -> Table:

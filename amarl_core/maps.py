@@ -40,7 +40,7 @@ OUTLINE_COLUMNS = {
     "lat": Column("float", least=-90, most=90, unit="degrees"),
     "lon": Column("float", least=-180, most=180, unit="degrees"),
 }
-WIDTH, MARGIN, TITLE_HEIGHT, LEGEND_HEIGHT = 720, 30, 40, 64
+WIDTH, MARGIN, TITLE_HEIGHT, LEGEND_HEIGHT = 720, 30, 62, 64
 """Of the drawing, in its own pixels; a browser scales it to the room there is."""
 LABEL_SIZES = (13.0, 21.0)
 """Font size of labels, and the one on a narrow screen, where the whole drawing is scaled down (see STYLE)."""
@@ -59,6 +59,7 @@ class NetworkMap:
 
     Attributes:
         at: float64 [N, 2], where the nodes stand, in pixels of the drawing.
+        has_outline: whether the land is drawn below.
     """
 
     def __init__(self, scenario: Any, *, width_px: int = WIDTH) -> None:
@@ -78,6 +79,7 @@ class NetworkMap:
         self.at = spread(place, radius, degree, frame)
         shore = project(*outline, around, frame) if outline else np.empty((0, 2))
         self._below = _shore(shore)
+        self.has_outline = bool(self._below)
         self._order = sorted(range(network.n_links), key=lambda e: _rank(network, e))  # the core on top
         self._links = [self._link(e, radius) for e in self._order]
         self._nodes = [self._node(v) for v in range(network.n_nodes)]

@@ -34,10 +34,6 @@ def decisions():
     }
 
 
-def test_the_map_counts_nodes_by_tier(abilene):
-    assert "2 core nodes, 2 edge pools and 7 access nodes on 28 directed links" in import_plots.network_map(abilene).alt
-
-
 def test_the_table_tells_file_from_rule_and_choices(scenario):
     frame = import_plots.assumptions_table(import_plots.told(scenario)).frame.set_index("quantity")
     assert frame.loc["position", "from the file"] == 11 and frame.loc["position", "by rule"] == ""
