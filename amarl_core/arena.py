@@ -61,6 +61,7 @@ class Options(NamedTuple):
     failure: float
     hop_cost: float
     beta: float  # weight of the priced cost in the reward
+    most_charged: float  # for one request
     gamma: float
     gae_lambda: float
 

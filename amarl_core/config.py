@@ -42,6 +42,7 @@ class TrainConfig:
     success: float = 1.0
     failure: float = -1.0
     beta: float = 0.05  # for a service that holds for 10 minutes on average; twice for one that holds for 20
+    most_charged: float = 3.0  # for the prices of one request: it is refused from `success - failure` on
     may_refuse: bool = True  # whether an agent refuses what its critic expects to earn less than `failure`
     hop_cost: float = 0.005
     # asynchrony while training
@@ -77,7 +78,7 @@ class TrainConfig:
             self._check(name, int, 1)
         self._check("minibatch", int, 2)
         self._check("seed", int, 0)
-        for name in ("beta", "hop_cost", "lag_s", "entropy_weight", "value_weight"):
+        for name in ("beta", "most_charged", "hop_cost", "lag_s", "entropy_weight", "value_weight"):
             self._check(name, float, 0.0)
         for name in ("learning_rate", "final_learning_rate", "clip_range", "max_grad_norm"):
             self._check(name, float, 1e-9)

@@ -18,6 +18,7 @@ from amarl_core.config import TrainConfig
 from amarl_core.departures import pop, push
 from amarl_core.errors import AmarlError
 from amarl_core.inference import make_nets
+from amarl_core.prices import charge
 from amarl_core.rollout import depart, look_at_store, try_commit, write_route
 from amarl_core.routing import ACCEPTED, CAUSES, observe, take, to_decision
 from amarl_core.simulation import Simulation, Team, options_for
@@ -130,8 +131,9 @@ class RoutingEnv(gym.Env):
         take(self.world, work, self._arena.requests[self._row], work.slot_link[action])
         is_open = self._is_open()
         options = self._options
-        beta = options.beta * float(self.world.hold[self._arena.requests[self._row]["service"]])
-        reward = -beta * (float(walk["price"]) - price) - options.hop_cost * (int(walk["n_links"]) - hops)
+        hold = float(self.world.hold[self._arena.requests[self._row]["service"]])
+        charged = charge(options, hold, float(walk["price"])) - charge(options, hold, price)
+        reward = -charged - options.hop_cost * (int(walk["n_links"]) - hops)
         info: dict[str, Any] = {}
         if not is_open:
             accepted = self._finish()

@@ -18,6 +18,12 @@ def price_of(table, used, share):
 
 
 @njit(**KERNEL)
+def charge(options, hold, price):
+    """Return what the reward takes for a priced cost, at most `most_charged`; `hold` is `World.hold` of the service."""
+    return min(options.beta * hold * price, options.most_charged)
+
+
+@njit(**KERNEL)
 def need_mcpu(demand_kbps, rate):
     """Return a stage's compute, ceil(demand x rate / 10^6), in integers."""
     return (demand_kbps * rate + 999_999) // 1_000_000

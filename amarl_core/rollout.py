@@ -13,6 +13,7 @@ from amarl_core.departures import pop, push
 from amarl_core.gate import announce, slowest, wait_for
 from amarl_core.inference import actor, critic, most_likely, sample
 from amarl_core.native import INLINE, KERNEL
+from amarl_core.prices import charge
 from amarl_core.routing import (
     ACCEPTED,
     CONFLICT_LINK,
@@ -182,7 +183,8 @@ def close_episode(agent, options, first, accepted, hold):
     advantage = 0.0
     next_value = 0.0
     for b in range(buffer.fill[0] - 1, first - 1, -1):
-        reward = outcome - options.beta * hold * (price - buffer.price[b]) - options.hop_cost * (hops - buffer.hops[b])
+        charged = charge(options, hold, price) - charge(options, hold, buffer.price[b])
+        reward = outcome - charged - options.hop_cost * (hops - buffer.hops[b])
         outcome = 0.0
         price, hops = buffer.price[b], buffer.hops[b]
         delta = reward + options.gamma * next_value - buffer.value[b]

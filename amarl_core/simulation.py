@@ -86,6 +86,7 @@ def options_for(
         float(config.failure),
         float(config.hop_cost),
         float(config.beta),
+        float(config.most_charged),
         float(config.gamma),
         float(config.gae_lambda),
     )

@@ -33,6 +33,8 @@ CANDIDATES: list[dict] = [
     dict(mu=100.0, beta=0.4),
     dict(beta=0.03),
     dict(beta=0.08),
+    dict(most_charged=2.5),
+    dict(most_charged=1e6),
     dict(may_refuse=False),
     dict(mask="delay"),
     SELFISH,

@@ -240,7 +240,8 @@ def rolled_out(toy, trace, config):
     (None, SELFISH),
     (None, dict(mask="delay")),
     (None, dict(mask="immediate", max_slots=3, max_hops=7, success=0.3, failure=-0.7, beta=0.123)),
-], ids=["all", "video", "ar", "voice", "selfish", "delay", "few slots"])  # fmt: skip
+    (None, dict(beta=5.0, most_charged=0.7)),
+], ids=["all", "video", "ar", "voice", "selfish", "delay", "few slots", "dear"])  # fmt: skip
 def test_the_rollout_and_the_environment_agree_to_the_bit(toy, toy_day, service, settings):
     """The same actions give the same observations, masks, rewards, outcomes and ledger."""
     config = make_config(method="sarl", **settings)
