@@ -64,7 +64,7 @@ def train_step(folder: Path, info: dict, method: str, seed: int) -> None:
         run.timing["steps_per_s"] / 1000,
     )
     if run.status != "finished":
-        raise RunError(f"{place}: the run was stopped; run the same command again to repeat it")
+        raise RunError(f"{place}: the run was stopped; run the same command again to go on with it")
 
 
 def write_played(folder: Path, day: str, variant: str, played: Played) -> None:
