@@ -167,6 +167,11 @@ class Progress:
         with self._lock:
             return self._rows[n:]
 
+    def updates(self) -> list[int]:
+        """Return how many updates each agent has done."""
+        with self._lock:
+            return [entry["update"] for entry in self._last]
+
     @property
     def wall_s(self) -> float:
         """Seconds since training began, without those between its parts."""

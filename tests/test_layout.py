@@ -21,7 +21,9 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
-     "field_plots", "async_plots", "mask_plots"},
+     "field_plots", "async_plots", "mask_plots",
+     "background", "watch", "live_table", "live_curves", "live_cost",
+     "maps", "map_layout", "map_symbols"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
@@ -77,7 +79,10 @@ def test_no_import_cycles():
         ("ipywidgets", {"live"}),
         ("torch", {"policy", "ppo_update", "agents", "stock"}),  # stock is the untouched sb3-contrib peer
         ("papermill", {"batch"}),
-        ("matplotlib", {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "live"}),
+        (
+            "matplotlib",
+            {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "live_curves"},
+        ),
     ],
 )
 def test_a_library_is_imported_only_where_it_belongs(library, allowed):
