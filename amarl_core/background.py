@@ -62,9 +62,9 @@ class Background:
     def state(self) -> str:
         """One of new, preparing, training, stopping, stopped, finished, failed."""
         if self._thread is not None and self._thread.is_alive():
-            if self._training is None:
-                return PREPARING
-            return STOPPING if self._stop_wanted.is_set() else TRAINING
+            if self._stop_wanted.is_set():
+                return STOPPING
+            return PREPARING if self._training is None else TRAINING
         if self.error is not None:
             return FAILED
         return self.run.status if self.run is not None else NEW

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from amarl_core.look import (
     AGENT_COLORS,
     Answer,
+    Note,
     Picture,
     Table,
     clock,
@@ -28,17 +29,17 @@ from amarl_core.records import window_gos
 
 P, T = ParamSpec("P"), TypeVar("T")
 
-NOTHING_YET = Answer("No agent has updated its policy yet: run this cell again in a moment.")
+NOTHING_YET = Note("No agent has updated its policy yet: run this cell again in a moment.")
 """What stands in place of a figure of a training that has only just begun."""
 
 PHASE_COLORS = {"rollout": "#0b5c8a", "update": "#c98a12", "wait": "#cfcfcf"}
 
 
-def once_begun(draw: Callable[P, T]) -> Callable[P, T | Answer]:
+def once_begun(draw: Callable[P, T]) -> Callable[P, T | Note]:
     """Decorate a function of a training's records: while there are none, it gives `NOTHING_YET`."""
 
     @wraps(draw)
-    def draw_or_wait(*records: P.args) -> T | Answer:
+    def draw_or_wait(*records: P.args) -> T | Note:
         has_begun = all(
             records.get("updates", 0) > 0 if isinstance(records, dict) else len(records) > 0 for records in records
         )

@@ -24,7 +24,7 @@ from amarl_core.agents import CHECKPOINT_S
 from amarl_core.background import AT_WORK, FINISHED, PREPARING, STOPPING, TRAINING, Background
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
-from amarl_core.live_curves import PANELS, Curves
+from amarl_core.live_curves import Curves
 from amarl_core.look import AGENT_COLORS
 from amarl_core.maps import NetworkMap
 from amarl_core.simulation import AgentError, Team
@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 TICK_S = 0.2
 """Numbers change at most five times a second."""
 
-DRAW_S, DRAW_SHARE = 0.5, 0.02
-"""Curves and map are drawn at most twice a second, and drawing takes at most this share of one core."""
+DRAW_S, DRAW_SHARE = (0.5, 2.0), 0.02
+"""Curves and map are drawn once in so many seconds: seldom enough that it takes this share of one core, if that is
+possible in time."""
 
 BAR_STEPS = 1000
 
@@ -68,9 +69,7 @@ class View:
         self._resume = widgets.Button(description="Start", icon="play", tooltip="Start, or go on from the checkpoint")
         self._stop.on_click(lambda _: training.stop())
         self._resume.on_click(lambda _: training.resume())
-        self._image = widgets.Image(
-            format="png", tooltip=f"By agent, in the colours of the table: {', '.join(PANELS.values())}"
-        )
+        self._image = widgets.Image(format="png")  # no tooltip: without a description it breaks the view in the page
         self.box = self._laid_out()
 
     def _laid_out(self) -> widgets.VBox:
@@ -80,7 +79,8 @@ class View:
         self._image.layout = layout(width="100%", height="auto")
         self._map_html.layout = self._table.layout = layout(width="100%")
         self._numbers.layout = layout(margin="0 0 0 12px")
-        curves = widgets.Box([self._image], layout=layout(flex="3 1 430px", min_width="0"))
+        caption = widgets.HTML(live_table.CAPTION, layout=layout(margin="0 0 0 10px"))
+        curves = widgets.VBox([self._image, caption], layout=layout(flex="3 1 430px", min_width="0"))
         chart = widgets.Box([self._map_html], layout=layout(flex="2 1 300px", min_width="0"))
         for panel in (curves, chart):
             panel.add_class("amarl-live-card")
@@ -122,8 +122,8 @@ class View:
         title = f"In use now: day {1 + hours // 24:.0f}, {hours % 24:.0f} h"
         self._map_html.value = self._map.svg(*watch.use(), title=title)
         self._draw(watch.history)
-        self._drawing_s += 0.3 * (time.thread_time() - start - self._drawing_s)
-        self._draw_at = now + max(DRAW_S, self._drawing_s / DRAW_SHARE)
+        self._drawing_s += 0.2 * (time.thread_time() - start - self._drawing_s)
+        self._draw_at = now + float(np.clip(self._drawing_s / DRAW_SHARE, *DRAW_S))
 
     def _draw(self, history: History) -> None:
         """Draw the curves."""

@@ -22,7 +22,7 @@ from amarl_core import live
 from amarl_core.agents import train
 from amarl_core.config import make_config
 from amarl_core.errors import RunError
-from amarl_core.look import Answer, Table, with_interval
+from amarl_core.look import Note, Table, with_interval
 from amarl_core.records import study_folder
 from amarl_core.runs import read_frame, write_frame
 from amarl_core.scenario import load_scenario
@@ -97,10 +97,10 @@ def slowdown(rows: pd.DataFrame) -> np.ndarray:
     return (100 * (times[True] / times[False] - 1)).to_numpy()
 
 
-def cost_table(folder: Path) -> Table | Answer:
+def cost_table(folder: Path) -> Table | Note:
     """Show what was measured in a study's folder, or how to measure it."""
     if not (folder / RECORD).exists():
-        return Answer(f"Not measured in this study yet: `{COMMAND} --study {folder.name}` takes two minutes.")
+        return Note(f"Not measured in this study yet: {COMMAND} --study {folder.name} takes two minutes.")
     rows = read_frame(folder / RECORD)
     percent, seconds = slowdown(rows), rows.groupby("view")["train_s"].median()
     share = 100 * (rows["view_s"] / rows["train_s"])[rows["view"]].median()

@@ -33,6 +33,11 @@ MEASURES = (
 )
 """Of each measure: its field in `watch.Measures`, its heading, its digits."""
 
+CAPTION = (
+    '<div class="note">By agent, in the colours of the table. A point looks back over 6 % of the time so far; lag is '
+    "in minutes of simulated time.</div>"
+)
+
 NOTES = {
     "preparing": "Loading the traffic and the compiled kernels.",
     "stopped": "Stopped. The checkpoint holds everything: Resume goes on exactly from here, also after a restart.",
@@ -56,7 +61,8 @@ STYLE = """<style>
 .amarl-live .error{border-left:5px solid #b0303c;background:#fbeaec;color:#6d1420;padding:8px 12px;font-size:14px}
 .amarl-live .error b{font-weight:700}
 .amarl-live .note{color:var(--jp-content-font-color2,#5c6670);font-size:13px}
-.amarl-live-card{background:#fff;border-radius:6px}
+.amarl-live-card{background:#fff;border-radius:6px;overflow:hidden}
+.amarl-live-card .note{color:#5c6670;font-size:12px}
 </style>"""
 
 
