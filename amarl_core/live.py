@@ -81,10 +81,12 @@ class View:
         self._numbers.layout = layout(margin="0 0 0 12px")
         caption = widgets.HTML(live_table.CAPTION, layout=layout(margin="0 0 0 10px"))
         curves = widgets.VBox([self._image, caption], layout=layout(flex="3 1 430px", min_width="0"))
-        chart = widgets.Box([self._map_html], layout=layout(flex="2 1 300px", min_width="0"))
-        for panel in (curves, chart):
+        self._chart = widgets.Box([self._map_html], layout=layout(flex="2 1 300px", min_width="0", display="none"))
+        for panel in (curves, self._chart):
             panel.add_class("amarl-live-card")
-        self._panels = widgets.Box([curves, chart], layout=layout(flex_flow="row wrap", grid_gap="8px", display="none"))
+        self._panels = widgets.Box(
+            [curves, self._chart], layout=layout(flex_flow="row wrap", grid_gap="8px", display="none")
+        )
         line = widgets.HBox([self._stop, self._resume, self._numbers], layout=layout(align_items="center"))
         rows = [self._head, line, self._bar, self._note, self._panels, self._table]
         box = widgets.VBox(rows, layout=layout(width="100%", max_width="1180px", grid_gap="4px"))
@@ -121,6 +123,7 @@ class View:
         hours = watch.history.latest[:, CLOCK].max() / 3600
         title = f"In use now: day {1 + hours // 24:.0f}, {hours % 24:.0f} h"
         self._map_html.value = self._map.svg(*watch.use(), title=title)
+        self._chart.layout.display = "flex"
         self._draw(watch.history)
         self._drawing_s += 0.2 * (time.thread_time() - start - self._drawing_s)
         self._draw_at = now + float(np.clip(self._drawing_s / DRAW_SHARE, *DRAW_S))
@@ -214,20 +217,18 @@ def start(
     config = make_config(method=method, seed=seed, **choices)
     place = Path(folder or tempfile.mkdtemp(prefix="amarl-")).resolve()
     live = _known.get(place)
-    if live is not None and live.is_at_work:
-        if live.config != config:
-            raise RunError(
-                f"{place}: a training with other settings is going on there; stop it, or give another folder"
-            )
-        return live
-    for other in [other for other, known in _known.items() if other == place or not known.is_at_work]:
-        del _known[other]  # with its records it may fill hundreds of MB
-    _known[place] = live = Live(scenario, config, place, checkpoint_s=checkpoint_s, tensorboard=tensorboard)
+    if live is not None and live.is_at_work and live.config != config:
+        raise RunError(f"{place} is being trained with other settings; stop that, or give another folder")
+    if live is None or live.config != config or not (live.is_at_work or place.exists()):
+        for other in [other for other, known in _known.items() if other == place or not known.is_at_work]:
+            del _known[other]  # with its records it may fill hundreds of MB
+        live = Live(scenario, config, place, checkpoint_s=checkpoint_s, tensorboard=tensorboard)
+    _known[place] = _known.pop(place, live)  # the latest is the current one
     if live.state == FINISHED:
         log.info("%s: loaded; it is finished", place)
     elif wait:
         live.train()
-    elif not paused:
+    elif not paused and not live.is_at_work:
         live.resume()
     return live
 

@@ -48,7 +48,7 @@ class Curves:
         with matplotlib.rc_context(THEME):
             self._figure = Figure(figsize=SIZE_IN, dpi=DPI)
             self._canvas = FigureCanvasAgg(self._figure)
-            self._figure.subplots_adjust(0.055, 0.115, 0.99, 0.93, wspace=0.24, hspace=0.38)
+            self._figure.subplots_adjust(0.055, 0.115, 0.982, 0.93, wspace=0.24, hspace=0.38)
             self._axes = dict(zip(PANELS, self._figure.subplots(2, 3, sharex=True).flat, strict=True))
             self._lines = {
                 name: [axes.plot([], [], color=color, linewidth=1.5, animated=True)[0] for color in colors]
@@ -117,8 +117,8 @@ def limits_for(ends: tuple[float, float], before: tuple[float, float], top: floa
     fits = before[0] <= low and high <= before[1]
     if fits and high - low > LEAST_FILL * (before[1] - before[0]):
         return before
-    if high - low < 1e-9:
-        high = low + 1.0
+    if high - low < 1e-9:  # a line that does not move
+        low, high = (low, low + 1.0) if top is None else (low - 1.0, high)
     ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high + ROOM * (high - low))
     least, most = float(ticks[0]), float(ticks[-1])
     return least, most if top is None else min(most, top + 0.02 * (top - least))

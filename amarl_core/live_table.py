@@ -60,6 +60,7 @@ STYLE = """<style>
 .amarl-live .dot{display:inline-block;width:18px;height:4px;border-radius:2px;margin-right:8px;vertical-align:3px}
 .amarl-live .error{border-left:5px solid #b0303c;background:#fbeaec;color:#6d1420;padding:8px 12px;font-size:14px}
 .amarl-live .error b{font-weight:700}
+.amarl-live .widget-html-content{line-height:1.45}
 .amarl-live .note{color:var(--jp-content-font-color2,#5c6670);font-size:13px}
 .amarl-live-card{background:#fff;border-radius:6px;overflow:hidden}
 .amarl-live-card .note{color:#5c6670;font-size:12px}
