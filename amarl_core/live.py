@@ -21,7 +21,7 @@ import numpy as np
 
 from amarl_core import live_table
 from amarl_core.agents import CHECKPOINT_S
-from amarl_core.background import AT_WORK, FINISHED, PREPARING, STOPPING, TRAINING, Background
+from amarl_core.background import AT_WORK, FAILED, FINISHED, PREPARING, STOPPING, TRAINING, Background
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
 from amarl_core.live_curves import Curves
@@ -226,10 +226,12 @@ def start(
     _known[place] = _known.pop(place, live)  # the latest is the current one
     if live.state == FINISHED:
         log.info("%s: loaded; it is finished", place)
-    elif wait:
+    elif wait and not live.is_at_work:
         live.train()
     elif not paused and not live.is_at_work:
         live.resume()
+    if wait and live.join() == FAILED:
+        raise live.error
     return live
 
 
