@@ -32,7 +32,9 @@ ASK = f"""async (code) => {{ const future = {KERNEL}.requestExecute({{code}}); l
                            if (m.header.msg_type === 'error') said += m.content.ename; }};
   await future.done; return said; }}"""
 CURVES = "() => document.querySelector('.amarl-live img')?.src ?? ''"
-SECONDS = 120_000
+STATE = "document.querySelector('.amarl-live .state')?.textContent"
+MINUTES_5, SECONDS_15, SECONDS_10 = 300_000, 15_000, 10_000
+"""What is waited for at most, in ms, on a machine that is busy with something else."""
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +115,7 @@ class Notebook:
         self.page.goto(self.address)
         self.wait_for(f"() => {KERNEL}?.status === 'idle'")
 
-    def wait_for(self, what: str, argument: object = None, timeout: float = SECONDS) -> None:
+    def wait_for(self, what: str, argument: object = None, timeout: float = MINUTES_5) -> None:
         self.page.wait_for_function(what, arg=argument, timeout=timeout)
 
     def run_all(self) -> None:
@@ -125,10 +127,10 @@ class Notebook:
         return self.page.evaluate(ASK, code).strip()
 
     def press(self, label: str) -> None:
-        self.page.locator(f'.amarl-live button:has-text("{label}")').first.click(timeout=SECONDS)
+        self.page.locator(f'.amarl-live button:has-text("{label}")').first.click(timeout=MINUTES_5)
 
-    def wait_for_state(self, state: str, timeout: float = SECONDS) -> None:
-        self.wait_for("s => document.querySelector('.amarl-live .state')?.textContent === s", state, timeout)
+    def wait_for_state(self, state: str, timeout: float = MINUTES_5) -> None:
+        self.wait_for(f"state => {STATE} === state", state, timeout)
 
     def assert_no_complaint(self) -> None:
         assert self.page.evaluate(ERRORS) == []
@@ -164,7 +166,7 @@ def test_a_training_is_watched_stopped_and_resumed(lab, browser, pictures, toy):
     notebook.wait_for_state("training")
     notebook.wait_for(f"() => ({CURVES})() !== ''")
     first = notebook.page.evaluate(CURVES)
-    notebook.wait_for(f"before => ({CURVES})() !== before", first, timeout=15_000)
+    notebook.wait_for(f"before => ({CURVES})() !== before", first, timeout=SECONDS_15)
     assert notebook.ask("print(1 + 1, training.state)") == "2 training"
     table = notebook.page.locator(".amarl-live table").inner_text()
     assert all(name in table for name in (*toy.service_ids, "GoS, %", "staleness", "lag"))
@@ -172,7 +174,7 @@ def test_a_training_is_watched_stopped_and_resumed(lab, browser, pictures, toy):
 
     notebook.press("Stop")
     pressed = time.monotonic()
-    notebook.wait_for_state("stopped", timeout=10_000)
+    notebook.wait_for_state("stopped", timeout=SECONDS_10)
     print(f"stopped {time.monotonic() - pressed:.2f} s after the button")
     served = int(notebook.ask("print(training.timing['requests'])"))
     assert notebook.ask("print(training.timing['resumed'])") == "0" and served > 0
