@@ -31,7 +31,15 @@ ASK = f"""async (code) => {{ const future = {KERNEL}.requestExecute({{code}}); l
   future.onIOPub = m => {{ if (m.header.msg_type === 'stream') said += m.content.text;
                            if (m.header.msg_type === 'error') said += m.content.ename; }};
   await future.done; return said; }}"""
-CURVES = "() => document.querySelector('.amarl-live img')?.src ?? ''"
+CURVES = "(() => { const i = document.querySelector('.amarl-live img'); return i?.naturalWidth > 99 ? i.src : ''; })()"
+SHOWN = {
+    "curves": CURVES,
+    "map": "document.querySelector('.amarl-live .amarl-map')?.outerHTML ?? ''",
+    "table": "document.querySelector('.amarl-live table')?.textContent ?? ''",
+    "progress": "document.querySelector('.amarl-live .numbers')?.textContent ?? ''",
+}
+"""Scripts that give what a page shows of each part of the view, empty while it shows nothing."""
+
 STATE = "document.querySelector('.amarl-live .state')?.textContent"
 MINUTES_5, SECONDS_15, SECONDS_10 = 300_000, 15_000, 10_000
 """What is waited for at most, in ms, on a machine that is busy with something else."""
@@ -164,9 +172,12 @@ def test_a_training_is_watched_stopped_and_resumed(lab, browser, pictures, toy):
 
     # live: figures change by themselves, while the kernel answers
     notebook.wait_for_state("training")
-    notebook.wait_for(f"() => ({CURVES})() !== ''")
-    first = notebook.page.evaluate(CURVES)
-    notebook.wait_for(f"before => ({CURVES})() !== before", first, timeout=SECONDS_15)
+    for part, shown in SHOWN.items():
+        notebook.wait_for(f"() => ({shown}) !== ''")
+        for _ in range(2):
+            before = notebook.page.evaluate(shown)
+            notebook.wait_for(f"before => ({shown}) !== '' && ({shown}) !== before", before, SECONDS_15)
+        assert before, f"the {part} changed twice"
     assert notebook.ask("print(1 + 1, training.state)") == "2 training"
     table = notebook.page.locator(".amarl-live table").inner_text()
     assert all(name in table for name in (*toy.service_ids, "GoS, %", "staleness", "lag"))
