@@ -24,7 +24,7 @@ from amarl_core.agents import CHECKPOINT_S
 from amarl_core.background import AT_WORK, FAILED, FINISHED, PREPARING, STOPPING, TRAINING, Background
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
-from amarl_core.live_curves import Curves
+from amarl_core.live_curves import curves_svg
 from amarl_core.look import AGENT_COLORS
 from amarl_core.maps import NetworkMap
 from amarl_core.simulation import AgentError, Team
@@ -38,9 +38,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.2
 """Numbers change at most five times a second."""
 
-DRAW_S, DRAW_SHARE = (0.5, 2.0), 0.02
-"""Curves and map are drawn once in so many seconds: seldom enough that it takes this share of one core, if that is
-possible in time."""
+DRAW_S = 1.0
+"""Curves and map change once a second: the page that shows them runs on the agents' cores, as a rule."""
 
 BAR_STEPS = 1000
 
@@ -60,27 +59,25 @@ class View:
         self._agents = Team.of(training.scenario, training.config.method).agents
         self._order = list(range(len(self._agents)))  # of lines in the table, busiest first
         self._colors = [""] * len(self._agents)
-        self._curves: Curves | None = None
         self._map = NetworkMap(training.scenario)
-        self._drawing_s, self._draw_at = 0.02, 0.0  # of late, and when to draw again
-        self._head, self._numbers, self._map_html, self._table, self._note = (widgets.HTML() for _ in range(5))
+        self._draw_at = 0.0  # when to draw again
+        self._head, self._numbers, self._note = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._curves, self._map_html, self._table = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._bar = widgets.IntProgress(max=BAR_STEPS, tooltip="share of the requests that are served")
         self._stop = widgets.Button(description="Stop", icon="stop", tooltip="Write a checkpoint and leave the cores")
         self._resume = widgets.Button(description="Start", icon="play", tooltip="Start, or go on from the checkpoint")
         self._stop.on_click(lambda _: training.stop())
         self._resume.on_click(lambda _: training.resume())
-        self._image = widgets.Image(format="png")  # no tooltip: without a description it breaks the view in the page
         self.box = self._laid_out()
 
     def _laid_out(self) -> widgets.VBox:
         """Set the widgets in their places."""
         layout = widgets.Layout
         self._bar.layout = layout(width="100%", height="14px")
-        self._image.layout = layout(width="100%", height="auto")
-        self._map_html.layout = self._table.layout = layout(width="100%")
+        self._curves.layout = self._map_html.layout = self._table.layout = layout(width="100%")
         self._numbers.layout = layout(margin="0 0 0 12px")
         caption = widgets.HTML(live_table.CAPTION, layout=layout(margin="0 0 0 10px"))
-        curves = widgets.VBox([self._image, caption], layout=layout(flex="3 1 430px", min_width="0"))
+        curves = widgets.VBox([self._curves, caption], layout=layout(flex="3 1 430px", min_width="0"))
         self._chart = widgets.Box([self._map_html], layout=layout(flex="2 1 300px", min_width="0", display="none"))
         for panel in (curves, self._chart):
             panel.add_class("amarl-live-card")
@@ -119,21 +116,18 @@ class View:
         self._table.value = live_table.table(watch, self._agents, self._colors, self._order, failed)
         if now < self._draw_at and state in AT_WORK:
             return
-        start = time.thread_time()
         hours = watch.history.latest[:, CLOCK].max() / 3600
         title = f"In use now: day {1 + hours // 24:.0f}, {hours % 24:.0f} h"
         self._map_html.value = self._map.svg(*watch.use(), title=title)
         self._chart.layout.display = "flex"
         self._draw(watch.history)
-        self._drawing_s += 0.2 * (time.thread_time() - start - self._drawing_s)
-        self._draw_at = now + float(np.clip(self._drawing_s / DRAW_SHARE, *DRAW_S))
+        self._draw_at = now + DRAW_S
 
     def _draw(self, history: History) -> None:
         """Draw the curves."""
         if history.wall_s > 0:
             self._rank(history.latest[:, REQUESTS])
-            self._curves = self._curves or Curves(self._colors)
-            self._image.value = self._curves.png(history.curves())
+            self._curves.value = curves_svg(history.curves(), self._colors)
             self._panels.layout.display = "flex"
 
     def _rank(self, requests: np.ndarray) -> None:

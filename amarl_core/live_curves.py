@@ -1,103 +1,113 @@
-"""The live curves of a training as one small PNG, quick to draw again.
+"""The live curves of a training as one SVG, drawn again in a few milliseconds.
 
-Drawing axes, titles and ticks takes matplotlib 50 to 100 ms, drawing lines a few. So all that is not a line is kept as
-an image and drawn again only when the limits of some panel change, which they do in round steps.
+matplotlib is left to the figures of the pages: drawing six panels with it takes 50 to 150 ms, which at once a second
+would cost the agents more of a core than the view may take.
 """
 
 from __future__ import annotations
 
-import io
+import html
+import math
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
-from amarl_core.look import THEME
 from amarl_core.watch import Measures
 
 PANELS = {
     "gos": "grade of service (%)",
     "reward": "reward of a request",
-    "steps_per_s": "thousand steps/s",
+    "steps_per_s": "steps/s, thousands",
     "conflicts": "conflicts (% of requests)",
     "staleness": "staleness (versions)",
     "lag": "lag behind the fastest (min)",
 }
 SCALE = {"steps_per_s": 1e-3}
 TOP = {"gos": 100.0}
-LEAST_FILL, ROOM = 0.4, 0.25
-"""Of a panel that is not drawn again: the share of it that the lines fill. Of one that is: the room they have."""
+"""What no value exceeds."""
 
-SIZE_IN, DPI = (7.6, 3.9), 110
-COLORS_KEPT = 64
-"""Of the palette of the PNG: a third of the bytes, and no difference to the eye."""
+COLUMNS, CELL, GAP = 3, (480, 330), 30
+PLOT = (70, 46, 460, 282)
+"""In units of the drawing, of which two are a pixel: size of a cell and the room between cells; left, top, right and
+bottom of the plot in a cell."""
+
+N_STEPS = 4
+STYLE = (
+    "<style>.amarl-curves text{font-family:system-ui,-apple-system,'Segoe UI',Arial,'Liberation Sans',sans-serif;"
+    "font-size:22px;fill:#5c6670;font-variant-numeric:tabular-nums}.amarl-curves .name{font-size:25px;fill:#2b3238}"
+    ".amarl-curves .grid{stroke:#e3e5e7;stroke-width:1.5}.amarl-curves .axis{stroke:#8a8a8a;stroke-width:2}"
+    ".amarl-curves polyline{fill:none;stroke-width:3.4;stroke-linejoin:round}</style>"
+)
 
 
-class Curves:
-    """Six panels, a line an agent.
+def curves_svg(curves: Measures, colors: Sequence[str]) -> str:
+    """Draw six panels, a line an agent.
 
     Args:
+        curves: measures over time.
         colors: of the agents, in their order.
+
+    Returns:
+        One `<svg>` element.
     """
+    rows = math.ceil(len(PANELS) / COLUMNS)
+    width, height = COLUMNS * CELL[0] + (COLUMNS - 1) * GAP, rows * CELL[1] + GAP
+    says = f"Curves of {len(colors)} agents over {curves.wall_s[-1]:.0f} seconds: {', '.join(PANELS.values())}"
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="amarl-curves" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{html.escape(says, quote=True)}" style="display:block;width:100%;height:auto;background:#fff">',
+        STYLE,
+    ]
+    for place, (name, title) in enumerate(PANELS.items()):
+        row, column = divmod(place, COLUMNS)
+        values = getattr(curves, name) * SCALE.get(name, 1.0)  # (T, A)
+        parts.append(f'<g transform="translate({column * (CELL[0] + GAP)} {row * CELL[1]})">')
+        parts += _panel(title, curves.wall_s, values, colors, TOP.get(name), row == rows - 1)
+        parts.append("</g>")
+    parts.append("</svg>")
+    return "".join(parts)
 
-    def __init__(self, colors: Sequence[str]):
-        with matplotlib.rc_context(THEME):
-            self._figure = Figure(figsize=SIZE_IN, dpi=DPI)
-            self._canvas = FigureCanvasAgg(self._figure)
-            self._figure.subplots_adjust(0.055, 0.115, 0.982, 0.93, wspace=0.24, hspace=0.38)
-            self._axes = dict(zip(PANELS, self._figure.subplots(2, 3, sharex=True).flat, strict=True))
-            self._lines = {
-                name: [axes.plot([], [], color=color, linewidth=1.5, animated=True)[0] for color in colors]
-                for name, axes in self._axes.items()
-            }
-            for (name, title), axes in zip(PANELS.items(), self._axes.values(), strict=True):
-                axes.set_title(title, loc="left", fontsize=9.5, color="#333333")
-                if name in list(PANELS)[3:]:
-                    axes.set_xlabel("wall-clock (s)")
-        self._still = None  # everything but the lines
-        self._limits: dict[str, tuple] = {}
 
-    def png(self, curves: Measures) -> bytes:
-        """Draw curves; return a PNG."""
-        with matplotlib.rc_context(THEME):
-            limits = {}
-            wall = (0.0, float(curves.wall_s[-1]))
-            for name, lines in self._lines.items():
-                values = getattr(curves, name) * SCALE.get(name, 1.0)  # (T, A)
-                for line, column in zip(lines, values.T, strict=True):
-                    line.set_data(curves.wall_s, column)
-                before = self._limits.get(name, (0.0, 0.0, 0.0, 0.0))
-                limits[name] = (*limits_for(wall, before[:2]), *limits_for(span(values), before[2:], TOP.get(name)))
-            if self._still is None or limits != self._limits:
-                self._redraw(limits)
-            self._canvas.restore_region(self._still)
-            for name, axes in self._axes.items():
-                for line in self._lines[name]:
-                    axes.draw_artist(line)
-        return self._encoded()
+def _panel(
+    title: str, wall_s: np.ndarray, values: np.ndarray, colors: Sequence[str], top: float | None, is_last: bool
+) -> list[str]:
+    """Draw one panel: name, grid, ticks, lines; the time below those of the last row."""
+    left, upper, right, lower = PLOT
+    ticks = round_ticks(*span(values))
+    low, high = ticks[0], ticks[-1] if top is None else min(ticks[-1], top)
+    x = left + (wall_s / max(wall_s[-1], 1e-9)) * (right - left)
+    y = lower - (values - low) / (high - low) * (lower - upper)
+    parts = [f'<text class="name" x="{left}" y="{upper - 18}">{html.escape(title)}</text>']
+    for tick in ticks:
+        if tick <= high:
+            at = lower - (tick - low) / (high - low) * (lower - upper)
+            parts.append(f'<path class="grid" d="M{left} {at:.0f}H{right}"/>')
+            parts.append(f'<text x="{left - 10}" y="{at + 8:.0f}" text-anchor="end">{tick:,.5g}</text>')
+    parts.append(f'<path class="axis" d="M{left} {upper}V{lower}H{right}"/>')
+    if is_last:
+        end = float(wall_s[-1])
+        for tick in (tick for tick in round_ticks(0.0, end) if 0 <= tick <= end):
+            at = left + tick / max(end, 1e-9) * (right - left)
+            parts.append(f'<text x="{at:.0f}" y="{lower + 28}" text-anchor="middle">{tick:,.5g}</text>')
+        parts.append(f'<text x="{(left + right) / 2:.0f}" y="{lower + 56}" text-anchor="middle">wall-clock (s)</text>')
+    for column, color in zip(y.T, colors, strict=True):
+        parts += [f'<polyline stroke="{color}" points="{points}"/>' for points in _runs(x, column)]
+    return parts
 
-    def _redraw(self, limits: dict[str, tuple]) -> None:
-        """Draw all that is not a line, and keep it."""
-        for name, axes in self._axes.items():
-            left, right, low, high = limits[name]
-            axes.set(xlim=(left, right), ylim=(low, high))
-        self._canvas.draw()
-        self._still, self._limits = self._canvas.copy_from_bbox(self._figure.bbox), limits
 
-    def _encoded(self) -> bytes:
-        size = self._canvas.get_width_height()
-        image = Image.frombuffer("RGBA", size, self._canvas.buffer_rgba(), "raw", "RGBA", 0, 1).convert("RGB")
-        buffer = io.BytesIO()
-        image.quantize(COLORS_KEPT, method=Image.Quantize.FASTOCTREE).save(buffer, "png", compress_level=3)
-        return buffer.getvalue()
+def _runs(x: np.ndarray, y: np.ndarray) -> list[str]:
+    """Return the points of each stretch of a line without a gap."""
+    known = np.isfinite(y)
+    if not known.any():
+        return []
+    points = np.rint(np.column_stack([x, np.where(known, y, 0.0)])).astype(int)
+    edges = np.flatnonzero(np.diff(known)) + 1
+    return [" ".join(map(str, part.ravel().tolist())) for part, is_known in
+            zip(np.split(points, edges), np.split(known, edges), strict=True) if is_known[0]]  # fmt: skip
 
 
 def span(values: np.ndarray) -> tuple[float, float]:
-    """Return the least and the greatest finite value, and zero for one of them if it is not far."""
+    """Return the least and the greatest finite value, and zero for the least if it is not far."""
     known = values[np.isfinite(values)]
     if not len(known):
         return 0.0, 1.0
@@ -105,20 +115,10 @@ def span(values: np.ndarray) -> tuple[float, float]:
     return (0.0 if 0 < low < 0.5 * high else low), high
 
 
-def limits_for(ends: tuple[float, float], before: tuple[float, float], top: float | None = None) -> tuple[float, float]:
-    """Return round limits around a range: those of before as long as they fit, else new ones with some room to grow.
-
-    Args:
-        ends: least and greatest value.
-        before: limits so far.
-        top: a limit that is never passed, with a little room for a line that runs along it.
-    """
-    low, high = ends
-    fits = before[0] <= low and high <= before[1]
-    if fits and high - low > LEAST_FILL * (before[1] - before[0]):
-        return before
-    if high - low < 1e-9:  # a line that does not move
-        low, high = (low, low + 1.0) if top is None else (low - 1.0, high)
-    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high + ROOM * (high - low))
-    least, most = float(ticks[0]), float(ticks[-1])
-    return least, most if top is None else min(most, top + 0.02 * (top - least))
+def round_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers, equally far apart, from below the least to above the greatest value."""
+    size = max(high - low, 1e-3, 1e-6 * abs(high))
+    power = 10.0 ** math.floor(math.log10(size / N_STEPS))
+    step = next(s * power for s in (1, 2, 2.5, 5, 10, 20) if s * power >= size / N_STEPS * 0.999)
+    first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
+    return [step * i for i in range(first, max(last, first + 1) + 1)]

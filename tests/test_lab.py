@@ -31,9 +31,8 @@ ASK = f"""async (code) => {{ const future = {KERNEL}.requestExecute({{code}}); l
   future.onIOPub = m => {{ if (m.header.msg_type === 'stream') said += m.content.text;
                            if (m.header.msg_type === 'error') said += m.content.ename; }};
   await future.done; return said; }}"""
-CURVES = "(() => { const i = document.querySelector('.amarl-live img'); return i?.naturalWidth > 99 ? i.src : ''; })()"
 SHOWN = {
-    "curves": CURVES,
+    "curves": "document.querySelector('.amarl-live .amarl-curves')?.outerHTML ?? ''",
     "map": "document.querySelector('.amarl-live .amarl-map')?.outerHTML ?? ''",
     "table": "document.querySelector('.amarl-live table')?.textContent ?? ''",
     "progress": "document.querySelector('.amarl-live .numbers')?.textContent ?? ''",

@@ -79,10 +79,7 @@ def test_no_import_cycles():
         ("ipywidgets", {"live"}),
         ("torch", {"policy", "ppo_update", "agents", "stock"}),  # stock is the untouched sb3-contrib peer
         ("papermill", {"batch"}),
-        (
-            "matplotlib",
-            {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "live_curves"},
-        ),
+        ("matplotlib", {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots"}),
     ],
 )
 def test_a_library_is_imported_only_where_it_belongs(library, allowed):

@@ -38,7 +38,7 @@ def wait_for(what, seconds: float = 60.0) -> None:
 def begin(training) -> live.View:
     """Wait until a training shows curves and a table."""
     view = training.open()
-    wait_for(lambda: view._image.value and len(training.progress))
+    wait_for(lambda: view._curves.value and len(training.progress))
     return view
 
 
@@ -70,7 +70,7 @@ def test_watching_changes_nothing(toy, tmp_path):
 
 def test_one_thread_writes_the_widgets_at_most_five_times_a_second(started):
     view, writes = started.open(), []
-    everything = (view._head, view._numbers, view._table, view._note, view._image, view._map_html, view._bar)
+    everything = (view._head, view._numbers, view._table, view._note, view._curves, view._map_html, view._bar)
     for widget in everything:
         widget.observe(lambda change: writes.append((threading.current_thread().name, change.owner, time.monotonic())))
     begin(started)
@@ -79,7 +79,7 @@ def test_one_thread_writes_the_widgets_at_most_five_times_a_second(started):
     assert {name for name, _, _ in writes} == {"live view"}
     for widget in everything:
         times = [moment for _, owner, moment in writes if owner is widget]
-        # an Image or HTML fires once for the value and once for what the page is sent
+        # a widget fires once for the value and once for what the page is sent
         assert len(times) <= 2 * (1 + (times[-1] - times[0]) / live.TICK_S) if times else widget in (view._note,)
 
 
@@ -133,7 +133,7 @@ def test_a_finished_run_is_loaded_and_shown(toy, tmp_path):
     training = live.start(toy, "amarl", 4, folder=tmp_path, days=9)
     assert training.state == "finished" and training.config.days == 1, "its own settings, not those asked for"
     view = training.open()
-    assert view._image.value and view._bar.value == live.BAR_STEPS and len(training.progress)
+    assert view._curves.value and view._bar.value == live.BAR_STEPS and len(training.progress)
     training.resume()
     assert training.join(10) == "finished" and training.run.simulation is None, "it is never trained again"
 

@@ -1,16 +1,15 @@
 """Watching: measures are those of the counters, whenever they were looked at, and drawing them is bounded."""
 
-import io
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from amarl_core import live_table
 from amarl_core.agents import train
-from amarl_core.live_curves import Curves, limits_for
+from amarl_core.live_curves import PANELS, PLOT, curves_svg, round_ticks
 from amarl_core.watch import ACCEPTED, CLOCK, COUNTERS, MOST_SAMPLES, POINTS, REQUESTS, STEPS, History, Watch
 
 RATES = np.array([[10.0, 8.0, 1.0, 16.0, 5.0, 40.0, 600.0], [4.0, 4.0, 0.0, 2.0, 3.0, 8.0, 300.0]])
@@ -50,7 +49,7 @@ def test_an_agent_without_requests_has_no_grade_of_service():
     history.add(1.0, np.stack([RATES[0], np.zeros(len(COUNTERS))]))
     now = history.now()
     assert now.gos[0, 0] == pytest.approx(80.0) and np.isnan(now.gos[0, 1])
-    assert Curves(["#000000", "#ff0000"]).png(history.curves())
+    assert len(drawn_lines(curves_svg(history.curves(), ["#000000", "#ff0000"]))) > 6
 
 
 def test_a_watched_training_shows_what_its_records_hold(toy):
@@ -80,20 +79,50 @@ def test_a_history_from_the_progress_table_ends_where_the_run_did(toy_team):
     assert np.allclose(served.gos[0], 100 * last["accepted"] / last["requests"])
 
 
-def test_axes_are_drawn_again_only_when_their_limits_change(monkeypatch):
-    curves, drawn = Curves(["#000000", "#ff0000"]), []
-    monkeypatch.setattr(curves._canvas, "draw", lambda draw=curves._canvas.draw: (drawn.append(1), draw()))
-    pictures = [curves.png(steady(seconds, 50).curves()) for seconds in np.linspace(10, 12, 9)]
-    assert len(drawn) <= 2 and len(set(pictures)) == 9, "lines move, axes stay"
-    assert Image.open(io.BytesIO(pictures[0])).size == curves._canvas.get_width_height()
+def drawn_lines(svg: str) -> list[ElementTree.Element]:
+    return [e for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("polyline")]
 
 
-@given(st.floats(-1e6, 1e6), st.floats(0, 1e6), st.floats(-1e6, 1e6), st.floats(0, 1e6))
-def test_limits_hold_the_range_and_stay_while_they_do(low, size, old, old_size):
-    before = (old, old + old_size)
-    least, most = limits_for((low, low + size), before)
-    assert least <= low + 1e-9 and low + size <= most + 1e-9 and least < most
-    assert limits_for((low, low + size), (least, most)) == (least, most) or size < 0.5 * (most - least)
+def test_every_panel_has_a_line_for_every_agent_within_its_plot():
+    svg = curves_svg(steady(30.0, 50).curves(), ["#111111", "#222222"])
+    lines = drawn_lines(svg)
+    assert [line.get("stroke") for line in lines] == ["#111111", "#222222"] * len(PANELS)
+    left, upper, right, lower = PLOT
+    for line in lines:
+        points = np.array(line.get("points").split(), int).reshape(-1, 2)
+        assert len(points) == POINTS
+        assert left <= points[:, 0].min() and points[:, 0].max() == right
+        assert upper <= points[:, 1].min() and points[:, 1].max() <= lower
+    titles = [e.text for e in ElementTree.fromstring(svg).iter() if e.get("class") == "name"]
+    assert titles == list(PANELS.values())
+
+
+def test_a_line_is_where_its_values_are():
+    """Staleness of 2 and 0.5 versions, between ticks at 0 and 2."""
+    lines = drawn_lines(curves_svg(steady(30.0, 50).curves(), ["#111111", "#222222"]))
+    high, low = (int(line.get("points").split()[1]) for line in lines[8:10])
+    _, upper, _, lower = PLOT
+    assert (high, low) == (upper, round(lower - (lower - upper) / 4))
+
+
+def test_a_line_has_a_gap_where_nothing_was_measured():
+    history = steady(10.0, 10)
+    for wall_s in (11.0, 20.0):  # the first agent has no request any more for a while
+        history.add(wall_s, np.stack([RATES[0] * 10, RATES[1] * wall_s]))
+    history.add(30.0, np.stack([RATES[0] * 20, RATES[1] * 30]))
+    lines = drawn_lines(curves_svg(history.curves(), ["#111111", "#222222"]))
+    grades = [line.get("stroke") for line in lines[:3]]
+    assert grades == ["#111111", "#111111", "#222222"], "two stretches of the one, one of the other"
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_ticks_are_round_few_and_hold_the_range(low, size):
+    ticks = round_ticks(low, low + size)
+    slack = 1e-5 * (ticks[1] - ticks[0])
+    assert ticks[0] <= low + slack and low + size <= ticks[-1] + slack
+    assert 2 <= len(ticks) <= 7 and np.allclose(np.diff(ticks), ticks[1] - ticks[0])
+    mantissa = float(f"{ticks[-1] - ticks[-2]:.3e}".split("e")[0])
+    assert min(abs(mantissa - round_one) for round_one in (1, 2, 2.5, 5, 10)) < 0.01
 
 
 def test_the_table_escapes_names_and_marks_the_agent_that_failed(toy):
