@@ -73,6 +73,7 @@ class View:
     def _laid_out(self) -> widgets.VBox:
         """Set the widgets in their places."""
         layout = widgets.Layout
+        self._stop.layout, self._resume.layout = (layout(width="110px", flex="0 0 auto") for _ in range(2))
         self._bar.layout = layout(width="100%", height="14px")
         self._curves.layout = self._map_html.layout = self._table.layout = layout(width="100%")
         self._numbers.layout = layout(margin="0 0 0 12px")

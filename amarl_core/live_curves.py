@@ -20,23 +20,23 @@ PANELS = {
     "steps_per_s": "steps/s, thousands",
     "conflicts": "conflicts (% of requests)",
     "staleness": "staleness (versions)",
-    "lag": "lag behind the fastest (min)",
+    "lag": "lag (simulated min)",
 }
 SCALE = {"steps_per_s": 1e-3}
 TOP = {"gos": 100.0}
 """What no value exceeds."""
 
-COLUMNS, CELL, GAP = 3, (480, 330), 30
-PLOT = (70, 46, 460, 282)
-"""In units of the drawing, of which two are a pixel: size of a cell and the room between cells; left, top, right and
-bottom of the plot in a cell."""
+COLUMNS, CELL, GAP = 3, (480, 440), 30
+PLOT = (78, 56, 462, 384)
+"""In units of the drawing, two to three a pixel: size of a cell and the room between cells; left, top, right
+and bottom of the plot in a cell."""
 
 N_STEPS = 4
 STYLE = (
     "<style>.amarl-curves text{font-family:system-ui,-apple-system,'Segoe UI',Arial,'Liberation Sans',sans-serif;"
-    "font-size:22px;fill:#5c6670;font-variant-numeric:tabular-nums}.amarl-curves .name{font-size:25px;fill:#2b3238}"
-    ".amarl-curves .grid{stroke:#e3e5e7;stroke-width:1.5}.amarl-curves .axis{stroke:#8a8a8a;stroke-width:2}"
-    ".amarl-curves polyline{fill:none;stroke-width:3.4;stroke-linejoin:round}</style>"
+    "font-size:27px;fill:#5c6670;font-variant-numeric:tabular-nums}.amarl-curves .name{font-size:30px;fill:#2b3238}"
+    ".amarl-curves .grid{stroke:#e3e5e7;stroke-width:1.5}.amarl-curves .axis{fill:none;stroke:#8a8a8a;stroke-width:2}"
+    ".amarl-curves polyline{fill:none;stroke-width:3.8;stroke-linejoin:round}</style>"
 )
 
 
@@ -77,19 +77,19 @@ def _panel(
     low, high = ticks[0], ticks[-1] if top is None else min(ticks[-1], top)
     x = left + (wall_s / max(wall_s[-1], 1e-9)) * (right - left)
     y = lower - (values - low) / (high - low) * (lower - upper)
-    parts = [f'<text class="name" x="{left}" y="{upper - 18}">{html.escape(title)}</text>']
+    parts = [f'<text class="name" x="{left}" y="{upper - 20}">{html.escape(title)}</text>']
     for tick in ticks:
         if tick <= high:
             at = lower - (tick - low) / (high - low) * (lower - upper)
             parts.append(f'<path class="grid" d="M{left} {at:.0f}H{right}"/>')
-            parts.append(f'<text x="{left - 10}" y="{at + 8:.0f}" text-anchor="end">{tick:,.5g}</text>')
+            parts.append(f'<text x="{left - 10}" y="{at + 9:.0f}" text-anchor="end">{tick:,.5g}</text>')
     parts.append(f'<path class="axis" d="M{left} {upper}V{lower}H{right}"/>')
     if is_last:
         end = float(wall_s[-1])
         for tick in (tick for tick in round_ticks(0.0, end) if 0 <= tick <= end):
             at = left + tick / max(end, 1e-9) * (right - left)
-            parts.append(f'<text x="{at:.0f}" y="{lower + 28}" text-anchor="middle">{tick:,.5g}</text>')
-        parts.append(f'<text x="{(left + right) / 2:.0f}" y="{lower + 56}" text-anchor="middle">wall-clock (s)</text>')
+            parts.append(f'<text x="{at:.0f}" y="{lower + 33}" text-anchor="middle">{tick:,.5g}</text>')
+        parts.append(f'<text x="{(left + right) / 2:.0f}" y="{lower + 66}" text-anchor="middle">wall-clock (s)</text>')
     for column, color in zip(y.T, colors, strict=True):
         parts += [f'<polyline stroke="{color}" points="{points}"/>' for points in _runs(x, column)]
     return parts

@@ -160,6 +160,7 @@ class Watch:
     def look(self) -> None:
         """Add the counters as they stand to the history."""
         stream = self._stream.copy()
+        stream["clock"] = np.minimum(stream["clock"], self._training.end_s)  # later, flows only leave
         sample = np.stack([stream[name].astype(float) for name in COUNTERS], axis=1)  # (A, C)
         self.history.add(self._training.progress.wall_s, sample)
 
