@@ -4,7 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -174,7 +174,7 @@ def test_a_step_that_fails_ends_the_study_and_says_which(tmp_path, monkeypatch):
 
 
 def test_a_step_that_fails_ends_those_beside_it(monkeypatch):
-    started, popen = [], subprocess.Popen
+    started, popen, sleep = [], subprocess.Popen, time.sleep
 
     def remember(*arguments, **options):
         started.append(popen(*arguments, **options))
@@ -231,15 +231,17 @@ except KeyboardInterrupt:
     time.sleep(0.5)
     (place / "saved").touch()
 """
-    started, popen = [], subprocess.Popen
+    started, popen, sleep = [], subprocess.Popen, time.sleep
 
     def start(*arguments, **named):
         started.append(popen(*arguments, **named))
         return started[-1]
 
-    def interrupt(_):
+    def interrupt(seconds):
+        if (tmp_path / "begun").exists():
+            return sleep(seconds)  # while it waits for the step
         while not (tmp_path / "begun").exists():
-            threading.Event().wait(0.01)
+            sleep(0.01)
         started[-1].send_signal(signal.SIGINT)
         raise KeyboardInterrupt
 
