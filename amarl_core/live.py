@@ -9,6 +9,7 @@ the page stops nothing, and running the cell again shows the same training again
 
 from __future__ import annotations
 
+import atexit
 import logging
 import tempfile
 import threading
@@ -42,6 +43,8 @@ DRAW_S = 1.0
 """Curves and map change once a second: the page that shows them runs on the agents' cores, as a rule."""
 
 BAR_STEPS = 1000
+SECONDS_TO_SAVE = 4.0
+"""Jupyter kills a kernel that has not ended five seconds after it was asked to."""
 
 _known: dict[Path, Live] = {}
 """Trainings of this process by folder, so that a notebook that is opened again finds its own."""
@@ -228,6 +231,16 @@ def start(
     if wait and live.join() == FAILED:
         raise live.error
     return live
+
+
+@atexit.register
+def stop_all(seconds: float = SECONDS_TO_SAVE) -> None:
+    """Stop all trainings of this process and let them save; so ends a kernel that is shut down."""
+    at_work = [live for live in _known.values() if live.is_at_work]
+    for live in at_work:
+        live.stop()
+    for live in at_work:
+        live.join(seconds)
 
 
 def current() -> Live:

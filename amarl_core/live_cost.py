@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -72,7 +73,8 @@ def measure(scenario_name: str, n: int, days: int) -> pd.DataFrame:
     """
     from jupyter_client.manager import start_new_kernel
 
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(Path(__file__).resolve().parent.parent))
+    root = Path(__file__).resolve().parent.parent
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(root), stderr=subprocess.DEVNULL)
     said: list[str] = []
 
     def hear(message: dict) -> None:

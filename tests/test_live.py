@@ -1,7 +1,11 @@
 """Live training: it runs beside its caller, stops, goes on, fails in red, and its view is written by one thread."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -150,6 +154,26 @@ def test_waiting_trains_on_the_caller_s_thread_and_raises_what_goes_wrong(toy, t
 def test_settings_are_checked_before_anything_starts(toy, tmp_path):
     with pytest.raises(AmarlError, match="learning_rate"):
         live.start(toy, "amarl", 0, folder=tmp_path, learningrate=1.0)
+
+
+def test_a_process_that_ends_saves_what_it_trains(toy, tmp_path):
+    """So does a kernel that is shut down; what it had is gone on with."""
+    code = (
+        "import sys, time\n"
+        "from amarl_core import live\n"
+        "from amarl_core.scenario import load_scenario\n"
+        f"training = live.start(load_scenario('toy'), 'amarl', 0, folder=sys.argv[1], days={LONG})\n"
+        "while not len(training.progress): time.sleep(0.01)\n"
+    )
+    root = str(Path(live.__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"PYTHONPATH": root},
+                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert RunFolder(tmp_path).status == "stopped" and (tmp_path / "checkpoint" / "checkpoint.json").exists()
+    again = live.start(toy, "amarl", 0, folder=tmp_path, days=LONG)
+    wait_for(lambda: again.state == "training" and again.timing["resumed"] == 1)
+    again.stop()
+    assert again.join(30) == "stopped"
 
 
 def test_a_stop_that_comes_before_training_does_is_obeyed(toy, tmp_path):

@@ -174,7 +174,7 @@ def test_a_step_that_fails_ends_the_study_and_says_which(tmp_path, monkeypatch):
 
 
 def test_a_step_that_fails_ends_those_beside_it(monkeypatch):
-    started, popen, sleep = [], subprocess.Popen, time.sleep
+    started, popen = [], subprocess.Popen
 
     def remember(*arguments, **options):
         started.append(popen(*arguments, **options))
