@@ -1,5 +1,6 @@
 """Checkpoints: a resumed training is the uninterrupted one, and a damaged or foreign checkpoint is refused."""
 
+import dataclasses
 import random
 import signal
 import subprocess
@@ -70,6 +71,16 @@ def test_a_training_stopped_at_random_events_is_the_uninterrupted_one(toy, tmp_p
     resumed = train_with_stops(toy, tmp_path, random.Random(seed), events // 2, **choices)
     assert resumed.timing["resumed"] >= 1
     assert_the_same(resumed, whole)
+
+
+def test_a_turn_that_was_interrupted_is_finished_first(toy, tmp_path):
+    """Where many events of different agents come at the same minute, whose turn it is does not follow from clocks."""
+    trace = toy.training_trace(seed=0, days=2)
+    trace = dataclasses.replace(trace, t_s=np.floor(trace.t_s / 600) * 600, hold_s=np.ceil(trace.hold_s / 600) * 600)
+    choices = dict(method="amarl", seed=0, days=2, deterministic=True, trace=trace)
+    resumed = train_with_stops(toy, tmp_path, random.Random(1), 600, **choices)
+    assert resumed.timing["resumed"] >= 5
+    assert_the_same(resumed, train(toy, **choices))
 
 
 def test_pauses_for_checkpoints_change_nothing(toy, tmp_path):
