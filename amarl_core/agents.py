@@ -6,7 +6,6 @@ Three more forms tell apart what asynchrony does and what many policies do: `ama
 `sarl-async` (six actors, one policy) and `amarl-sync` (six agents that wait for each other at every update).
 """
 
-import dataclasses
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,14 @@ import pandas as pd
 import torch
 
 from amarl_core.arena import AHEAD, DONE, FULL, STOPPED
+from amarl_core.boards import Boards, place_of_boards
+from amarl_core.checkpoint import Checkpoint, identity
 from amarl_core.config import TrainConfig, make_config
+from amarl_core.errors import AmarlError
 from amarl_core.policy import UpdateStats, copy_weights, update, warm_up
 from amarl_core.progress import Progress
 from amarl_core.runs import RunFolder, provenance, usable_cores
-from amarl_core.simulation import Clocked, Simulation, options_for, run_threads
+from amarl_core.simulation import Simulation, options_for, run_threads
 from amarl_core.teams import Run, record, untrained
 from amarl_core.traces import Trace, repeat
 from amarl_core.turns import NOBODY
@@ -40,6 +43,8 @@ NICE = 5
 """How much an agent's thread gives way to the busiest agent's (Unix niceness)."""
 
 DAY_S = 86_400.0
+CHECKPOINT_S = 60.0
+"""Seconds between checkpoints: a training that is shorter writes none."""
 
 
 def training_trace(scenario, config: TrainConfig) -> Trace:
@@ -64,13 +69,37 @@ def rollout_sizes(run: Run, trace: Trace) -> list[int]:
     return sizes
 
 
-class Training:
-    """One training run: the threads' work and what they report."""
+@dataclass
+class Spent:
+    """What a training took so far, over all its parts."""
 
-    def __init__(self, run: Run, trace: Trace, on_progress: Callable[[pd.DataFrame], None] | None = None):
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    checkpoint_s: float = 0.0  # of wall_s: writing checkpoints, while the agents wait
+    n_checkpoints: int = 0
+    n_resumed: int = 0  # how often it went on after a stop, a failure or a kill
+
+
+class Training:
+    """One training run: the threads' work and what they report.
+
+    Args:
+        run: an untrained team.
+        trace: what it trains on.
+        on_progress: see `train`.
+        sizes: decisions of each agent's rollout, if they are known.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        trace: Trace,
+        on_progress: Callable[[pd.DataFrame], None] | None = None,
+        sizes: list[int] | None = None,
+    ):
         config, n_agents = run.config, len(run.team.agents)
         self.run, self.config = run, config
-        sizes = rollout_sizes(run, trace)
+        self.sizes = sizes = sizes or rollout_sizes(run, trace)
         # one thread needs no bound, and with one a barrier would wait for agents that wait for the slowest clock
         free_running = config.is_serial or config.is_synchronised or n_agents == 1
         self.simulation = Simulation(
@@ -92,17 +121,21 @@ class Training:
         self.one_policy = threading.Lock() if config.shares_policy else nullcontext()  # guards the shared model
         self.barrier = threading.Barrier(n_agents)
         self.is_done = [False] * n_agents
+        self.is_interrupted = [False] * n_agents  # returned from the midst of a rollout
+        self.turn: tuple[int, float] | None = None  # on one thread: whose turn it is, and until when
         streams = np.random.SeedSequence([config.seed, 1]).spawn(n_agents)
         self.generators = [np.random.default_rng(stream) for stream in streams]
         self.progress = Progress(run.team.agents, len(trace), run.folder, on_progress)
+        self.spent = Spent()
 
     def learn(self, a: int) -> None:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
         torch.set_num_threads(self.config.torch_threads)
         if a != self.busiest and sys.platform == "linux":  # elsewhere a thread has no priority of its own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        while self.learn_once(a, np.inf) not in (DONE, STOPPED):
-            pass
+        while not self.is_done[a]:
+            if self.learn_once(a, np.inf) == STOPPED:
+                return
 
     def learn_in_step(self, a: int) -> None:
         """The same, but every update waits until all agents have a full rollout or no request left."""
@@ -131,18 +164,20 @@ class Training:
         """Do one rollout of agent a, up to a time, and an update if its buffer is full; return the kernel's code."""
         code, rollout_s = self._roll_out(a, horizon_s)
         self._learn_from_rollout(a, code, rollout_s)
+        self.is_done[a] = code == DONE
         return code
 
     def _roll_out(self, a: int, horizon_s: float) -> tuple[int, float]:
         """Let agent a serve; return the kernel's code and the seconds it took."""
         agent = self.simulation.agents[a]
-        if agent.buffer.fill[0] == 0:
+        if agent.buffer.fill[0] == 0 and not self.is_interrupted[a]:
             self.generators[a].random(out=agent.buffer.uniform)
             if self.config.shares_policy:  # another actor may have updated it since
                 with self.one_policy:
                     copy_weights(self.run.models[a], self.run.nets, a)
         start = time.perf_counter()
         code = self.simulation.roll_out(a, horizon_s)
+        self.is_interrupted[a] = code == STOPPED
         return code, time.perf_counter() - start
 
     def _learn_from_rollout(self, a: int, code: int, rollout_s: float) -> None:
@@ -163,30 +198,80 @@ class Training:
         copy_weights(model, self.run.nets, a)
         return stats
 
-    def take_turns(self) -> Clocked:
+    def take_turns(self, _: int) -> None:
         """Train on one thread, always letting the agent with the earliest next event go on."""
-
-        def work(_: int) -> None:
-            torch.set_num_threads(1)
-            while not self.simulation.stopped:
+        torch.set_num_threads(1)
+        while True:
+            if self.turn is None:
                 a, code, horizon_s = self.simulation.take_turns()
                 if a == NOBODY:
                     return
-                if code == AHEAD:  # an empty rollout: draws for it first
-                    self.learn_once(a, horizon_s)
-                    continue
-                stream = self.simulation.agents[a].stream[0]
-                self._learn_from_rollout(a, code, stream["turns_ns"] / 1e9)
-                stream["turns_ns"] = 0
+                if code == AHEAD or code == STOPPED:
+                    self.turn = (a, horizon_s)
+                if code != AHEAD:  # otherwise an empty rollout: draws for it first
+                    self._end_turn(a, code)
+            if self.turn is not None:  # one that was interrupted is finished before any other
+                if self.learn_once(*self.turn) == STOPPED:
+                    return
+                self.turn = None
 
-        return run_threads(("deterministic",), work, self.simulation.stop, self.progress.tick)
+    def _end_turn(self, a: int, code: int) -> None:
+        """See to an agent whose turn ended in the kernel: its rollout is full, it is done, or a stop came."""
+        stream = self.simulation.agents[a].stream[0]
+        self._learn_from_rollout(a, code, stream["turns_ns"] / 1e9)
+        stream["turns_ns"] = 0
+        self.is_done[a] = code == DONE
 
-    def start(self) -> Clocked:
-        """Train to the end, or to a stop."""
+    def start(self, checkpoint: Checkpoint | None = None, every_s: float = np.inf) -> None:
+        """Train to the end, or to a stop, and save a checkpoint every so many seconds and at a stop.
+
+        Ctrl-C is a stop; it is not raised again.
+        """
+        while True:
+            pause_at = time.perf_counter() + (every_s if checkpoint else np.inf)
+            self._run_threads(pause_at, min(0.2, every_s))
+            if all(self.is_done):
+                return
+            if checkpoint is not None:
+                self._save(checkpoint)
+            if self.simulation.stopped:
+                return
+            self.barrier.reset()
+            self.simulation.go_on()
+
+    def _run_threads(self, pause_at: float, tick_s: float) -> None:
+        """Let the agents go on until all are done, a stop, or a pause, which comes once it is time for it."""
+
+        def tick() -> None:
+            self.progress.tick()
+            if time.perf_counter() >= pause_at:
+                self.simulation.pause()
+                self.barrier.abort()
+
+        names, learn = self.run.team.agents, self.learn
         if self.config.is_serial:
-            return self.take_turns()
-        learn = self.learn_in_step if self.config.is_synchronised else self.learn
-        return run_threads(self.run.team.agents, learn, self.stop, self.progress.tick)
+            names, learn = ("deterministic",), self.take_turns
+        elif self.config.is_synchronised:
+            learn = self.learn_in_step
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            run_threads(names, learn, self.stop, tick, tick_s)
+        except KeyboardInterrupt:
+            log.warning("stopped by Ctrl-C; keeping what was learned so far")
+        finally:
+            self.progress.tell_boards()
+            self.spent.wall_s += time.perf_counter() - wall
+            self.spent.cpu_s += time.process_time() - cpu
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        start, cpu = time.perf_counter(), time.process_time()
+        self.spent.n_checkpoints += 1
+        checkpoint.save(self)
+        seconds = time.perf_counter() - start
+        self.spent.wall_s += seconds
+        self.spent.checkpoint_s += seconds
+        self.spent.cpu_s += time.process_time() - cpu
+        log.info("checkpoint %d written in %.2f s", self.spent.n_checkpoints, seconds)
 
     def stop(self) -> None:
         """Ask every agent to return, also those that wait for others."""
@@ -201,61 +286,98 @@ def train(
     *,
     folder: str | Path | None = None,
     on_progress: Callable[[pd.DataFrame], None] | None = None,
+    on_start: Callable[[Training], None] | None = None,
     config: TrainConfig | None = None,
     trace: Trace | None = None,
+    resume: bool = True,
+    checkpoint_s: float = CHECKPOINT_S,
+    tensorboard: bool | str | Path = False,
     **choices: object,
 ) -> Run:
-    """Train a team.
+    """Train a team, or go on with a training that was interrupted.
 
     Args:
         scenario: the world.
         method: one of `config.ALL_METHODS`.
         seed: of traffic, weights and sampling.
-        folder: where the run is recorded; None keeps it in memory. A finished run there is refused.
+        folder: where the run is recorded; None keeps it in memory. A finished run there is refused; an unfinished one
+            goes on from its checkpoint, if it has one.
         on_progress: called now and then with the progress table so far.
+        on_start: called once, with the training, just before its threads start: whoever holds it may watch it, and
+            call its `stop` from any thread.
         config: a full configuration instead of method, seed and choices.
         trace: requests to train on instead of the configured training days.
+        resume: False begins anew where there is an unfinished run.
+        checkpoint_s: seconds between checkpoints, inf for none but at a stop.
+        tensorboard: True writes TensorBoard logs below `folder`, a path writes them there, a folder an agent.
         **choices: any other field of `TrainConfig`.
 
     Returns:
-        The run; its status is `stopped` when Ctrl-C ended it early, with what it had.
+        The run; its status is `stopped` when Ctrl-C or `Training.stop` ended it early, with what it had.
 
     Raises:
         AmarlError: an unknown or invalid setting.
+        RunError: a finished run, or a checkpoint of another scenario, trace, configuration or version.
         AgentError: an agent's thread failed; the message starts with the agent's name.
     """
     config = config or make_config(method=method, seed=seed, **choices)
+    if not checkpoint_s > 0:
+        raise AmarlError(f"checkpoint_s is {checkpoint_s!r}; expected seconds above 0, or float('inf') for none")
+    logs = place_of_boards(tensorboard, folder)
     trace = training_trace(scenario, config) if trace is None else trace
     run = untrained(scenario, config)
-    place = None
+    place = checkpoint = manifest = boards = None
     if folder is not None:
         run.folder = Path(folder)
-        place = RunFolder(folder).start(dataclasses.asdict(config), provenance(scenario, [trace]))
+        place, checkpoint, manifest = _take(run, trace, resume)
     try:
         compile_start = time.perf_counter()
-        training = Training(run, trace, on_progress)
+        training = Training(run, trace, on_progress, manifest and manifest["sizes"])
+        if manifest:
+            _go_on(training, checkpoint, manifest)
+        if logs is not None:
+            training.progress.boards = boards = Boards(logs, config, training.end_s, run.team.agents)
+        if on_start is not None:
+            on_start(training)
         compile_s = time.perf_counter() - compile_start
-        clocked = _start(training, run)
-        run.simulation = training.simulation
-        run.progress = training.progress.frame()
-        run.timing = training.progress.timing(clocked, compile_s)
+        training.start(checkpoint, checkpoint_s)
+        run.status = "finished" if all(training.is_done) else "stopped"
+        run.simulation, run.progress = training.simulation, training.progress.frame()
+        run.timing = training.progress.timing(training.spent, compile_s)
         if place is not None:
             record(run, place)
+            if run.status == "finished":
+                checkpoint.remove()
     except BaseException as error:
         if place is not None:
             place.fail(error)
         raise
+    finally:
+        if boards is not None:
+            boards.close()
     return run
 
 
-def _start(training: Training, run: Run) -> Clocked:
-    """Run the threads; Ctrl-C keeps what there is."""
-    began = time.perf_counter()
-    try:
-        clocked = training.start()
-        run.status = "stopped" if training.simulation.stopped else "finished"
-    except KeyboardInterrupt:
-        clocked = Clocked(time.perf_counter() - began, float("nan"))
-        run.status = "stopped"
-        log.warning("stopped by Ctrl-C; keeping what was learned so far")
-    return clocked
+def _take(run: Run, trace: Trace, resume: bool) -> tuple[RunFolder, Checkpoint, dict | None]:
+    """Start the run's folder, or go on with it; return it, its checkpoint, and what the checkpoint says if there is
+    one to go on from."""
+    place, about = RunFolder(run.folder), provenance(run.scenario, [trace])
+    checkpoint = Checkpoint(run.folder, identity(run.config, about))
+    if not resume or place.is_finished or not checkpoint.is_there:
+        return place.start(asdict(run.config), about), checkpoint, None
+    manifest = checkpoint.manifest()
+    return place.go_on(), checkpoint, manifest
+
+
+def _go_on(training: Training, checkpoint: Checkpoint, manifest: dict) -> None:
+    """Put a training where its checkpoint was, and say so."""
+    checkpoint.restore(training, manifest)
+    training.spent.n_resumed += 1
+    served = sum(int(agent.stream["cursor"][0]) for agent in training.simulation.agents)
+    log.info(
+        "going on from the checkpoint in %s: %d of %d requests served in %.1f s so far",
+        training.run.folder,
+        served,
+        training.progress.n_requests,
+        training.spent.wall_s,
+    )

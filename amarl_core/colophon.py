@@ -30,6 +30,8 @@ class Colophon:
 
 def run_colophon(folder: Path) -> Colophon:
     """Say how one run was made, from its `provenance.json` and `config.json`."""
+    if not (folder / "provenance.json").exists():
+        return Colophon((("run", "it has only just begun: run this cell again in a moment"),))
     provenance = read_json(folder / "provenance.json")
     config = read_json(folder / "config.json")
     return Colophon((*_flatten(provenance), *_flatten(config, "config")))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,6 +13,7 @@ from matplotlib.axes import Axes
 from amarl_core.look import (
     AGENT_COLORS,
     Answer,
+    Note,
     Picture,
     Table,
     clock,
@@ -22,7 +27,25 @@ from amarl_core.look import (
 )
 from amarl_core.records import window_gos
 
+P, T = ParamSpec("P"), TypeVar("T")
+
+NOTHING_YET = Note("No agent has updated its policy yet: run this cell again in a moment.")
+"""What stands in place of a figure of a training that has only just begun."""
+
 PHASE_COLORS = {"rollout": "#0b5c8a", "update": "#c98a12", "wait": "#cfcfcf"}
+
+
+def once_begun(draw: Callable[P, T]) -> Callable[P, T | Note]:
+    """Decorate a function of a training's records: while there are none, it gives `NOTHING_YET`."""
+
+    @wraps(draw)
+    def draw_or_wait(*records: P.args) -> T | Note:
+        has_begun = all(
+            records.get("updates", 0) > 0 if isinstance(records, dict) else len(records) > 0 for records in records
+        )
+        return draw(*records) if has_begun else NOTHING_YET
+
+    return draw_or_wait
 
 
 def _agents(progress: pd.DataFrame) -> list[str]:
@@ -41,6 +64,7 @@ def _draw_agents(axes: Axes, progress: pd.DataFrame, column: str, scale: float =
     axes.set(xlabel="wall-clock (s)", xlim=(0, None))
 
 
+@once_begun
 @drawing
 def gos_per_agent(progress: pd.DataFrame) -> Picture:
     """Draw each agent's recent grade of service during training, and that of all of them together.
@@ -68,6 +92,7 @@ def gos_per_agent(progress: pd.DataFrame) -> Picture:
     return finish(figure, finding, caption)
 
 
+@once_begun
 @drawing
 def learning_signals(progress: pd.DataFrame) -> Picture:
     """Draw mean reward of a request, entropy of the policy, and KL divergence of each update."""
@@ -89,6 +114,7 @@ def learning_signals(progress: pd.DataFrame) -> Picture:
     return finish(figure, finding, "Means of each rollout (reward) and update (entropy, KL). n = 1 seed, no band.")
 
 
+@once_begun
 @drawing
 def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     """Draw the share of requests lost to a conflict, and how old snapshots were at commit."""
@@ -109,6 +135,7 @@ def conflicts_and_staleness(progress: pd.DataFrame) -> Picture:
     return finish(figure, finding, caption)
 
 
+@once_begun
 @drawing
 def time_shares(timing: dict) -> Picture:
     """Draw how each agent's thread spent the training: rollout, update, waiting.
@@ -137,6 +164,7 @@ def time_shares(timing: dict) -> Picture:
     return finish(figure, finding, f"Seconds in each phase over {timing['train_s']:.1f} s of training. n = 1 seed.")
 
 
+@once_begun
 def run_table(progress: pd.DataFrame, timing: dict) -> Table:
     """What each agent did: updates, requests, steps, its last grade of service, and its seconds by phase."""
     rows = []
@@ -150,9 +178,15 @@ def run_table(progress: pd.DataFrame, timing: dict) -> Table:
         f"Trained in {timing['train_s']:.1f} s wall-clock, {timing['cpu_s']:.1f} s of processor time, "
         f"{timing['peak_rss_mb']:.0f} MB at most; compiling and loading are not counted."
     )
+    if timing.get("resumed"):
+        caption += (
+            f" In {timing['resumed'] + 1} parts, resumed from a checkpoint; the time is theirs together, "
+            f"with {timing['checkpoint_s']:.1f} s of writing {timing['checkpoints']} checkpoints."
+        )
     return Table(pd.DataFrame(rows, columns=columns), caption)
 
 
+@once_begun
 def learning_answer(progress: pd.DataFrame, timing: dict) -> Answer:
     """Answer the question of the training notebook in a few numbers."""
     together = window_gos(progress)

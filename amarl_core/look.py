@@ -251,3 +251,13 @@ class Answer:
 
     def _repr_html_(self) -> str:
         return f'<div class="answer"><p><strong>Answer.</strong> {html.escape(self.text)}</p></div>'
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line in place of something that is not there yet, and how to get it."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return f'<p class="note">{html.escape(self.text)}</p>'

@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -174,6 +175,26 @@ def _adam_state(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter)
         state["exp_avg"] = torch.zeros_like(parameter, requires_grad=False)
         state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)
     return state
+
+
+def model_state(model: MaskablePPO) -> dict[str, np.ndarray]:
+    """Return weights, Adam's state and counters of a model as copies, by name."""
+    arrays = {"counters": np.array([model.num_timesteps, model._n_updates])}
+    for name, parameter in model.policy.named_parameters():
+        arrays[name] = parameter.detach().numpy().copy()
+        for key, value in _adam_state(model.policy.optimizer, parameter).items():
+            arrays[f"{name}/{key}"] = value.numpy().copy()
+    return arrays
+
+
+def set_model_state(model: MaskablePPO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write what `model_state` returned into a model of the same configuration."""
+    with torch.no_grad():
+        for name, parameter in model.policy.named_parameters():
+            parameter.copy_(torch.from_numpy(arrays[name]))
+            for key, value in _adam_state(model.policy.optimizer, parameter).items():
+                value.copy_(torch.from_numpy(arrays[f"{name}/{key}"]))
+    model.num_timesteps, model._n_updates = arrays["counters"].tolist()
 
 
 def warm_up(config: TrainConfig) -> None:

@@ -5,13 +5,14 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from amarl_core.arena import Agent
+from amarl_core.boards import Boards
 from amarl_core.runs import write_frame
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ COLUMNS = [
     "agent", "update", "wall_s", "sim_t_s", "steps", "requests", "accepted", "gos", "gos_recent", "reward", "entropy",
     "kl", "value_loss", "policy_loss", "conflicts", "staleness", "wait_s", "idle_s", "update_s", "rollout_s",
 ]  # fmt: skip
+COUNTS = {"update", "steps", "requests", "accepted", "conflicts"}
 
 
 class Progress:
@@ -68,6 +70,8 @@ class Progress:
             for _ in agents
         ]
         self._began = self._logged = time.perf_counter()
+        self.boards: Boards | None = None
+        self._n_told = 0  # rows that the boards know
 
     def note(self, a: int, agent: Agent, stats, n: int, rollout_s: float, update_s: float) -> None:
         """Note one rollout of agent a, with its update's statistics if there was one."""
@@ -117,7 +121,8 @@ class Progress:
             self._last[a]["idle_s"] += seconds
 
     def tick(self) -> None:
-        """Every HEARTBEAT_S: log a line per agent and write progress.parquet."""
+        """Tell the boards, and every HEARTBEAT_S log a line per agent and write progress.parquet."""
+        self.tell_boards()
         now = time.perf_counter()
         if now - self._logged < HEARTBEAT_S:
             return
@@ -144,13 +149,65 @@ class Progress:
         if self.on_progress is not None:
             self.on_progress(frame)
 
+    def tell_boards(self) -> None:
+        """Hand rows that are new to the TensorBoard logs, if there are any."""
+        if self.boards is not None:
+            for row in self.rows_after(self._n_told):
+                self.boards.write(row)
+                self._n_told += 1
+
     def frame(self) -> pd.DataFrame:
         """Return the table so far, one row per agent and update."""
         with self._lock:
-            return pd.DataFrame(self._rows, columns=COLUMNS)
+            rows = list(self._rows)
+        return pd.DataFrame(rows, columns=COLUMNS)
 
-    def timing(self, clocked, compile_s: float) -> dict:
-        """Return seconds by phase and agent, counts and peak memory."""
+    def rows_after(self, n: int) -> list[dict]:
+        """Return the rows of the table after the first n."""
+        with self._lock:
+            return self._rows[n:]
+
+    def updates(self) -> list[int]:
+        """Return how many updates each agent has done."""
+        with self._lock:
+            return [entry["update"] for entry in self._last]
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since training began, without those between its parts."""
+        return time.perf_counter() - self._began
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what `restore` takes: the table, a column an array, and the totals of each agent."""
+        with self._lock:
+            rows, last = list(self._rows), [dict(entry) for entry in self._last]
+        arrays = {name: np.array([row[name] for row in rows], np.int64 if name in COUNTS else float)
+                  for name in COLUMNS[1:]}  # fmt: skip
+        arrays["agent"] = np.array([self.agents.index(row["agent"]) for row in rows], np.int64)
+        return arrays | {f"last/{name}": np.array([entry[name] for entry in last]) for name in last[0]}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on with a table that `state` returned."""
+        table = {name: arrays[name].tolist() for name in COLUMNS[1:]}
+        table["agent"] = [self.agents[a] for a in arrays["agent"].tolist()]
+        rows = [{name: table[name][i] for name in COLUMNS} for i in range(len(table["agent"]))]
+        with self._lock:
+            self._rows, self._n_told = rows, len(rows)
+            for a, entry in enumerate(self._last):
+                entry |= {name: arrays[f"last/{name}"][a].item() for name in entry}
+
+    def go_on_from(self, wall_s: float) -> None:
+        """Count seconds from now on, so many having passed already."""
+        self._logged = time.perf_counter()
+        self._began = self._logged - wall_s
+
+    def timing(self, spent, compile_s: float) -> dict:
+        """Return seconds by phase and agent, counts and peak memory.
+
+        Args:
+            spent: `agents.Spent`, over all parts of the training; `train_s` counts waits and checkpoints too.
+            compile_s: seconds of getting ready.
+        """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         by_agent = {}
         for name, entry in zip(self.agents, self._last, strict=True):
@@ -165,13 +222,16 @@ class Progress:
             }
         steps = sum(entry["steps"] for entry in self._last)
         return {
-            "train_s": clocked.wall_s,
-            "cpu_s": clocked.cpu_s,
+            "train_s": spent.wall_s,
+            "cpu_s": spent.cpu_s,
+            "checkpoint_s": spent.checkpoint_s,
+            "checkpoints": spent.n_checkpoints,
+            "resumed": spent.n_resumed,
             "compile_s": compile_s,
             "env_steps": steps,
             "requests": sum(entry["requests"] for entry in self._last),
             "updates": sum(entry["update"] for entry in self._last),
-            "steps_per_s": steps / clocked.wall_s,
+            "steps_per_s": steps / max(spent.wall_s, 1e-9),
             "peak_rss_mb": peak / (1024 if sys.platform != "darwin" else 1024**2),
             "by_agent": by_agent,
         }

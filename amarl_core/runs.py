@@ -7,7 +7,7 @@ A run folder is ``reports/runs/<study>/<method>/seed=<n>/``. Its life is written
 Every file is written beside its place and then moved there in one step, so that a reader (or a power cut)
 meets the old file or the new one, never half of one. A finished run is never overwritten. A run that is still
 marked running, stopped or failed is never taken for a finished one; starting it again removes what it had
-recorded.
+recorded, going on with it keeps that.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ VARIANT_SUFFIX = {"arrival3": "", "arrival1": "_attempts1", "free3": "_free", "t
 PACKAGES = ("numpy", "numba", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "pandas", "pyarrow")
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _INSTEAD = "load it, choose another study or seed, or delete the folder to run it again"
-_RUN_FILES = ("config.json", "provenance.json", "timing.json", "*.parquet", "model")
+_RUN_FILES = ("config.json", "provenance.json", "timing.json", "*.parquet", "model", "checkpoint", "tensorboard")
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -54,7 +54,7 @@ def write_json(path: str | Path, value: Any) -> None:
         value: Anything made of mappings, sequences, dataclasses, paths, numpy scalars and arrays. A number
             that is not finite becomes null, since JSON has no word for it.
     """
-    text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
     _write(Path(path), lambda file: file.write(text.encode()))
 
 
@@ -178,6 +178,29 @@ class RunFolder:
         Raises:
             RunError: The run is finished, or another process is writing it.
         """
+        self._take()
+        if self.status != "new":
+            self._remove_records()
+        self._set("running")
+        write_json(self.path / "config.json", config)
+        if provenance is not None:
+            write_json(self.path / "provenance.json", provenance)
+        return self
+
+    def go_on(self) -> RunFolder:
+        """Go on with an unfinished run, and keep what it has recorded.
+
+        Raises:
+            RunError: The run is new or finished, or another process is writing it.
+        """
+        if self.status == "new":
+            raise RunError(f"{self.path}: there is no run to go on with; start it")
+        self._take()
+        self._set("running")
+        return self
+
+    def _take(self) -> None:
+        """Hold the folder's lock file."""
         if self.is_finished:
             raise RunError(f"{self.path}: this run is finished and is never overwritten; {_INSTEAD}")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -186,13 +209,6 @@ class RunFolder:
         except Timeout as error:
             message = "another run is writing this folder; wait for it to end, or choose another study or seed"
             raise RunError(f"{self.path}: {message}") from error
-        if self.status != "new":
-            self._remove_records()
-        self._set("running")
-        write_json(self.path / "config.json", config)
-        if provenance is not None:
-            write_json(self.path / "provenance.json", provenance)
-        return self
 
     def finish(self) -> None:
         """Mark the run finished: from now on its records are results.
@@ -321,16 +337,16 @@ def _write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _plain(value: Any) -> Any:
-    """Turn a value into what JSON knows."""
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON knows; a number that is not finite becomes None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Path):

@@ -143,6 +143,7 @@ class Simulation:
             )
         self.scenario, self.trace, self.team, self.options = scenario, trace, team, options
         self.order = ""  # the commit order once it is served
+        self.stopped = False  # whether a stop was asked for, rather than a pause
         n, n_agents, n_slots = len(trace), len(team.agents), nets.actor_3.shape[2]
         requests = request_records(trace, team)
         n_ledger = n_ledger or n * (2 + options.attempts)
@@ -175,12 +176,18 @@ class Simulation:
 
     def stop(self) -> None:
         """Ask every agent to return at its next event."""
+        self.stopped = True
         self.arena.shared.control[STOP] = 1
 
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop was asked for."""
-        return bool(self.arena.shared.control[STOP])
+    def pause(self) -> None:
+        """The same, until `go_on`."""
+        self.arena.shared.control[STOP] = 1
+
+    def go_on(self) -> None:
+        """End a pause, unless a stop was asked for; the agents' threads have returned."""
+        self.arena.shared.control[STOP] = 0
+        if self.stopped:  # asked for just now by another thread, perhaps before the line above
+            self.arena.shared.control[STOP] = 1
 
     def serve(self, a: int, order: str) -> int:
         """Let thread a serve requests of all agents until none is left or a stop; see `arena` for the codes.
@@ -291,8 +298,9 @@ def run_threads(
     work: Callable[[int], None],
     stop: Callable[[], None],
     on_tick: Callable[[], None] = lambda: None,
+    tick_s: float = 0.2,
 ) -> Clocked:
-    """Run work(0), work(1), ... each in a thread of its own, calling on_tick about five times a second meanwhile.
+    """Run work(0), work(1), ... each in a thread of its own, calling on_tick about every tick_s seconds meanwhile.
 
     An error in one thread stops the others and is raised here with the agent's name; Ctrl-C, or an error of on_tick,
     stops them all, waits for them, and is raised again.
@@ -313,7 +321,7 @@ def run_threads(
     try:
         for thread in threads:
             while thread.is_alive():
-                thread.join(0.2)
+                thread.join(tick_s)
                 on_tick()
     except BaseException:  # Ctrl-C, or an error of on_tick
         stop()

@@ -39,6 +39,9 @@ VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("f
 ABLATION_DAYS, ABLATION_SEEDS = 4, 2
 """Training days and seeds of the teams that the action masks are compared by, in a full study."""
 
+LIVE_DAYS = 4
+"""Training days of each of the trainings that the cost of the live view is measured by."""
+
 
 def two_days(info: dict) -> list[str]:
     """Return the first weekday and the first weekend day of a study."""
@@ -65,7 +68,7 @@ def train_step(folder: Path, info: dict, method: str, seed: int) -> None:
         run.timing["steps_per_s"] / 1000,
     )
     if run.status != "finished":
-        raise RunError(f"{place}: the run was stopped; run the same command again to repeat it")
+        raise RunError(f"{place}: the run was stopped; run the same command again to go on with it")
 
 
 def write_played(folder: Path, day: str, variant: str, played: Played) -> None:
@@ -214,6 +217,14 @@ def stock_step(folder: Path, info: dict) -> None:
     write_json(folder / "stock.json", stock_rate(load_scenario(info["scenario"]), info["stock_steps"]))
 
 
+def live_cost_step(folder: Path, info: dict) -> None:
+    """Time trainings with and without the live view, in turn."""
+    from amarl_core import live_cost  # here: widgets and drawing would only weigh on the other steps
+
+    days = min(LIVE_DAYS, info["choices"].get("days", LIVE_DAYS))
+    write_frame(folder / live_cost.RECORD, live_cost.measure(info["scenario"], info["repeats"], days))
+
+
 WHOLE = {
     "rules": rules_step,
     "duel": duel_step,
@@ -221,6 +232,7 @@ WHOLE = {
     "forms": forms_step,
     "asynchrony": asynchrony_step,
     "masks": masks_step,
+    "live_cost": live_cost_step,
 }
 """Steps that are done once for all methods and seeds."""
 

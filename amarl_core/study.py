@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from amarl_core.steps import bound_file, two_days
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
+SECONDS_TO_SAVE = 10.0
+"""How long a step may take to end by itself after Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
         _step("duel", folder)
     if not (folder / "stock.json").exists():
         _step("stock", folder)
-    for step in ("forms", "asynchrony", "masks"):  # timed as well: nothing runs beside them
+    for step in ("forms", "asynchrony", "masks", "live_cost"):  # timed as well: nothing runs beside them
         if not (folder / f"{step}.parquet").exists():
             _step(step, folder)
     _together(
@@ -163,6 +166,11 @@ def _together(steps: list[tuple], at_most: int = 2) -> None:
                             f"step '{' '.join(map(str, step))}' failed with code {process.returncode}; "
                             "its message stands above; run the same command again to go on from here"
                         )
+    except KeyboardInterrupt:  # Ctrl-C reached the steps too: a training writes its checkpoint
+        for _, process in running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_SAVE)
+        raise
     finally:
         for _, process in running:
             process.terminate()

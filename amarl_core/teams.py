@@ -69,14 +69,17 @@ def untrained(scenario, config: TrainConfig) -> Run:
 
 
 def record(run: Run, place: RunFolder) -> None:
-    """Write models, progress, timing and training records; mark the run."""
+    """Write models, progress, timing and training records; mark the run.
+
+    A stopped run writes no records: its checkpoint has them, and writing a long run's tables takes seconds.
+    """
     for agent, model in zip(run.team.agents, run.models, strict=True):
         save_model(model, run.folder / "model", agent, run.config, run.scenario)
     place.save_frame("progress.parquet", run.progress)
     place.save_json("timing.json", run.timing)
-    place.save_frame("decisions_train.parquet", run.simulation.decisions())
-    place.save_frame("ledger_train.parquet", run.simulation.ledger())
     if run.status == "finished":
+        place.save_frame("decisions_train.parquet", run.simulation.decisions())
+        place.save_frame("ledger_train.parquet", run.simulation.ledger())
         place.finish()
     else:
         place.stop()

@@ -433,12 +433,12 @@ def test_in_evaluation_nobody_waits_for_a_thread_that_has_not_begun(world, busy,
     assert not audit(world, decisions, ledger, busy, order).count
 
 
-def stop_soon(simulation) -> threading.Thread:
-    """Stop a simulation, from a thread of its own, as soon as its store has seen a hundred events."""
+def stop_soon(simulation, n_events: int = 100) -> threading.Thread:
+    """Stop a simulation, from a thread of its own, as soon as its store has seen so many events."""
 
     def watch() -> None:
         deadline = time.monotonic() + 60
-        while simulation.arena.shared.control[VERSION] < 100 and time.monotonic() < deadline:
+        while simulation.arena.shared.control[VERSION] < n_events and time.monotonic() < deadline:
             time.sleep(0.0002)
         simulation.stop()
 

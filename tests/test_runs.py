@@ -66,6 +66,21 @@ def test_starting_again_removes_the_records_of_an_unfinished_run(folder):
     assert (folder.path / "notes.txt").exists() and again.json("config.json") == {"seed": 2}
 
 
+def test_going_on_keeps_what_an_unfinished_run_has_recorded(folder):
+    with pytest.raises(RunError, match="start it"):
+        folder.go_on()
+    folder.start({"seed": 1}).save_frame("progress.parquet", pd.DataFrame({"gos": [0.5]}))
+    folder.stop()
+    again = RunFolder(folder.path).go_on()
+    assert again.status == "running" and again.json("config.json") == {"seed": 1}
+    assert (folder.path / "progress.parquet").exists()
+    with pytest.raises(RunError, match="another run is writing"):
+        RunFolder(folder.path).go_on()
+    again.finish()
+    with pytest.raises(RunError, match="never overwritten"):
+        RunFolder(folder.path).go_on()
+
+
 def test_two_writers_of_one_folder_are_refused(folder):
     folder.start({})
     with pytest.raises(RunError, match="another run is writing"):

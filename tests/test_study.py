@@ -1,18 +1,24 @@
 """The study: every step once, in processes of its own; what is finished is loaded, the rest is done."""
 
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
+from test_rollout import stop_soon
 
 from amarl_core import study
+from amarl_core.agents import train
 from amarl_core.audit import audit
 from amarl_core.baselines import RULES
 from amarl_core.config import METHODS
 from amarl_core.errors import RunError
 from amarl_core.forms import FORMS
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
+from amarl_core.scenario import load_scenario
 from amarl_core.steps import VARIANTS
 from amarl_core.study import PROFILES, run_study
 from amarl_core.teams import load_run
@@ -22,11 +28,14 @@ DAYS = ["test-weekday", "test-weekend"]
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The smoke study, done once; an unfinished run lies in its way."""
+    """The smoke study, done once; one unfinished run without a checkpoint lies in its way, and one with it."""
     root = tmp_path_factory.mktemp("runs")
     broken = RunFolder(root / "smoke" / "amarl" / "seed=0").start({"left": "behind"})
     broken.save_json("timing.json", {"train_s": -1})
     broken._lock.release()  # as if its process had been killed
+    stopped = train(load_scenario("toy"), "sarl", 0, folder=root / "smoke" / "sarl" / "seed=0", days=2,
+                    on_start=lambda training: stop_soon(training.simulation))  # fmt: skip
+    assert stopped.status == "stopped"
     return run_study("smoke", root=root)
 
 
@@ -57,6 +66,19 @@ def test_a_study_has_all_its_records(done, toy):
 def test_an_unfinished_run_is_done_again_from_the_start(done, toy):
     run = load_run(done / "amarl" / "seed=0", toy)
     assert run.timing["train_s"] > 0 and run.config.days == 2
+
+
+def test_an_unfinished_run_with_a_checkpoint_goes_on(done, toy):
+    timing = read_json(done / "sarl" / "seed=0" / "timing.json")
+    assert (timing["resumed"], timing["checkpoints"]) == (1, 1)
+    assert timing["requests"] == len(toy.training_trace(seed=0, days=2))
+    assert load_run(done / "amarl" / "seed=0", toy).timing["resumed"] == 0
+
+
+def test_the_cost_of_the_live_view_was_measured_in_pairs(done):
+    rows = read_frame(done / "live_cost.parquet")
+    assert rows["view"].value_counts().to_dict() == {view: PROFILES["smoke"].repeats for view in (True, False)}
+    assert (rows["train_s"] > 0).all() and (rows["view_s"] > 0).eq(rows["view"]).all()
 
 
 def test_every_run_of_the_study_was_audited_without_a_finding(done, toy):
@@ -194,3 +216,38 @@ def test_a_run_that_is_deleted_is_trained_timed_and_tested_again(done, tmp_path,
         ("test", "--seed=0"),
     ]
     assert read_frame(folder / "audits.parquet")["method"].isin(RULES).all()
+
+
+def test_ctrl_c_leaves_a_step_the_time_to_save(tmp_path, monkeypatch):
+    """The terminal sends SIGINT to the step as well, which here takes a while to write what it has."""
+    code = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+place = pathlib.Path(sys.argv[1])
+try:
+    (place / "begun").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    (place / "saved").touch()
+"""
+    started, popen, sleep = [], subprocess.Popen, time.sleep
+
+    def start(*arguments, **named):
+        started.append(popen(*arguments, **named))
+        return started[-1]
+
+    def interrupt(seconds):
+        if (tmp_path / "begun").exists():
+            return sleep(seconds)  # while it waits for the step
+        while not (tmp_path / "begun").exists():
+            sleep(0.01)
+        started[-1].send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "_command", lambda step, folder: [sys.executable, "-c", code, str(folder)])
+    monkeypatch.setattr(study.subprocess, "Popen", start)
+    monkeypatch.setattr(study.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        study._together([("train", tmp_path)])
+    assert (tmp_path / "saved").exists() and started[-1].returncode == 0
