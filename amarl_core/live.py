@@ -22,7 +22,7 @@ import numpy as np
 
 from amarl_core import live_table
 from amarl_core.agents import CHECKPOINT_S
-from amarl_core.background import AT_WORK, FAILED, FINISHED, PREPARING, STOPPING, TRAINING, Background
+from amarl_core.background import AT_WORK, FAILED, FINISHED, PREPARING, TRAINING, Background
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
 from amarl_core.live_curves import curves_svg
@@ -112,8 +112,7 @@ class View:
 
     def _show_watched(self, state: str, failed: str) -> None:
         watch, now = self._training.watch, time.perf_counter()
-        if state in (TRAINING, STOPPING):
-            watch.look()
+        watch.look()
         self._rank(watch.requests)
         self._bar.value = round(BAR_STEPS * watch.share)
         self._numbers.value = live_table.numbers(watch)

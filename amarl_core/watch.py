@@ -162,6 +162,9 @@ class Watch:
         stream = self._stream.copy()
         stream["clock"] = np.minimum(stream["clock"], self._training.end_s)  # later, flows only leave
         sample = np.stack([stream[name].astype(float) for name in COUNTERS], axis=1)  # (A, C)
+        is_over = all(self._training.is_done) or self._training.simulation.stopped
+        if is_over and np.array_equal(sample, self.history.latest):
+            return  # nothing is served any more: records are being written
         self.history.add(self._training.progress.wall_s, sample)
 
     @property

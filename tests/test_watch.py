@@ -57,6 +57,9 @@ def test_a_watched_training_shows_what_its_records_hold(toy):
     run = train(toy, "amarl", 0, days=2, on_start=lambda training: seen.update(watch=Watch(training)))
     watch = seen["watch"]
     watch.look()
+    over = watch.history.wall_s
+    watch.look()
+    assert watch.history.wall_s == over, "writing records is no training"
     decisions = run.simulation.decisions()
     by_agent = decisions.groupby("agent", observed=False)["accepted"].agg(["size", "sum"]).loc[list(toy.service_ids)]
     assert watch.history.latest[:, REQUESTS].tolist() == by_agent["size"].tolist() == watch.requests.tolist()
