@@ -8,25 +8,20 @@ from test_agents import weights_of
 from worlds import contended, offer
 
 from amarl_core.agents import Training, train
-from amarl_core.arena import AHEAD, CACHE_LINE, DONE, buffer_of, make_rollouts
-from amarl_core.simulation import run_threads
+from amarl_core.arena import AHEAD, CACHE_LINE, buffer_of, make_rollouts
 
 CLOCKS = ["wall_s", "wait_s", "update_s", "rollout_s"]
 
 
-def take_turns_in_python(training: Training):
+def take_turns_in_python(training: Training, _: int):
     """The reference: always let the agent with the earliest next event go on, up to the next agent's event."""
-
-    def work(_):
-        torch.set_num_threads(1)
-        clock, done = training.simulation.arena.gate.clock, [False] * len(training.run.team.agents)
-        while not all(done) and not training.simulation.stopped:
-            waiting = [a for a in range(len(done)) if not done[a]]
-            a = min(waiting, key=lambda agent: clock[agent])
-            horizon_s = min((clock[b] for b in waiting if b != a), default=np.inf)
-            done[a] = training.learn_once(a, max(horizon_s, clock[a])) == DONE
-
-    return run_threads(("reference",), work, training.simulation.stop, training.progress.tick)
+    torch.set_num_threads(1)
+    clock = training.simulation.arena.gate.clock
+    while not all(training.is_done) and not training.simulation.stopped:
+        waiting = [a for a in range(len(clock)) if not training.is_done[a]]
+        a = min(waiting, key=lambda agent: clock[agent])
+        horizon_s = min((clock[b] for b in waiting if b != a), default=np.inf)
+        training.learn_once(a, max(horizon_s, clock[a]))
 
 
 def six_services():
