@@ -343,7 +343,7 @@ def train(
         training.start(checkpoint, checkpoint_s)
         run.status = "finished" if all(training.is_done) else "stopped"
         run.simulation, run.progress = training.simulation, training.progress.frame()
-        run.timing = training.progress.timing(training.spent, compile_s)
+        run.timing = training.progress.timing(training.simulation.agents, training.spent, compile_s)
         if place is not None:
             record(run, place)
             if run.status == "finished":

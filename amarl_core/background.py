@@ -87,7 +87,9 @@ class Background:
         if self._training is None or not self.is_at_work:
             return self.run.timing if self.run is not None else {}
         progress = self._training.progress
-        return progress.timing(dataclasses.replace(self._training.spent, wall_s=progress.wall_s), 0.0)
+        return progress.timing(
+            self._training.simulation.agents, dataclasses.replace(self._training.spent, wall_s=progress.wall_s), 0.0
+        )
 
     def stop(self) -> None:
         """Ask for a stop: agents return at their next event or after their update, and a checkpoint is written."""

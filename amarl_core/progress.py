@@ -5,7 +5,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -201,26 +201,27 @@ class Progress:
         self._logged = time.perf_counter()
         self._began = self._logged - wall_s
 
-    def timing(self, spent, compile_s: float) -> dict:
+    def timing(self, agents: Sequence[Agent], spent, compile_s: float) -> dict:
         """Return seconds by phase and agent, counts and peak memory.
 
         Args:
+            agents: in the order of their names; requests and steps are counted up to now, also after the last update.
             spent: `agents.Spent`, over all parts of the training; `train_s` counts waits and checkpoints too.
             compile_s: seconds of getting ready.
         """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         by_agent = {}
-        for name, entry in zip(self.agents, self._last, strict=True):
+        for name, agent, entry in zip(self.agents, agents, self._last, strict=True):
             by_agent[name] = {
                 "rollout_s": entry["rollout_s"] - entry["wait_s"],
                 "update_s": entry["update_s"],
                 "wait_s": entry["wait_s"],
                 "idle_s": entry["idle_s"],
-                "steps": entry["steps"],
-                "requests": entry["requests"],
+                "steps": agent.stream["steps"].item(),
+                "requests": agent.stream["cursor"].item(),
                 "updates": entry["update"],
             }
-        steps = sum(entry["steps"] for entry in self._last)
+        steps = sum(entry["steps"] for entry in by_agent.values())
         return {
             "train_s": spent.wall_s,
             "cpu_s": spent.cpu_s,
@@ -229,7 +230,7 @@ class Progress:
             "resumed": spent.n_resumed,
             "compile_s": compile_s,
             "env_steps": steps,
-            "requests": sum(entry["requests"] for entry in self._last),
+            "requests": sum(entry["requests"] for entry in by_agent.values()),
             "updates": sum(entry["update"] for entry in self._last),
             "steps_per_s": steps / max(spent.wall_s, 1e-9),
             "peak_rss_mb": peak / (1024 if sys.platform != "darwin" else 1024**2),
