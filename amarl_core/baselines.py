@@ -165,7 +165,7 @@ TUNED: dict[str, dict[str, Any]] = {
     "k_shortest_first_fit": dict(k=512),
     "k_shortest_least_loaded": dict(k=512),
     "priced": dict(mu=1e5),
-    "reservation": dict(reserve_above=0.1),
+    "reservation": dict(reserve_above=0.2),
     "priced_reservation": dict(mu=1e5, reserve_above=0.4),
     "priced_admission": dict(mu=1e3, worth=40.0),
     "reoptimise": dict(base="priced_reservation", mu=1e3, reserve_above=0.6, moves=1),

@@ -131,7 +131,7 @@ def served_day(scenario: Any, study: str, method: str, seed: int, day: str) -> S
     """
     folder = study_folder(study)
     if not (folder / "study.json").is_file():
-        log.warning("there is no study %r: a rule serves the day instead; %s", study, REMEDY)
+        log.info("there is no study %r: a rule serves the day instead; %s", study, REMEDY)
         return play_rule_day(scenario, day)
     days = list(_days_of(folder))
     on = {recorded.scenario for recorded in days}
