@@ -27,6 +27,8 @@ from amarl_core.targets import verdict
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 DROPPED_TAG = "no-report"  # cells that make sense only in JupyterLab
+COVER_TAG = "cover"  # the cell whose figure stands for the notebook in the index
+FIGURE = re.compile(r'<figure class="picture".*?(<img [^>]*>|<svg.*?</svg>)', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Page:
         href: file name below `reports/`.
         title: heading of its notebook.
         question: the question that its notebook answers.
+        cover: markup of one of its figures: of the cell tagged `cover`, else the first; empty if it has none.
     """
 
     href: str
     title: str
     question: str
+    cover: str = ""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -98,7 +102,18 @@ def export_page(notebook_path: Path, page_path: Path, command: str, title_suffix
     }
     body, _ = exporter.from_notebook_node(notebook, resources={"page": facts})
     write_text(page_path, body)
-    return Page(page_path.name, title, question)
+    return Page(page_path.name, title, question, cover_of(notebook))
+
+
+def cover_of(notebook: NotebookNode) -> str:
+    """Return the markup of the figure that stands for a notebook, for the index."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in sorted(cells, key=lambda cell: COVER_TAG not in cell.metadata.get("tags", [])):
+        for output in cell.outputs:
+            drawn = FIGURE.search("".join(output.get("data", {}).get("text/html", "")))
+            if drawn:
+                return drawn[1]
+    return ""
 
 
 def _mark_headings(notebook: NotebookNode) -> list[tuple[str, str]]:

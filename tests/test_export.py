@@ -99,9 +99,13 @@ def test_question_and_answer_stand_before_everything_else():
 
 def test_the_index_leads_to_every_page_and_shows_headline_and_figures():
     text = (shared_pages() / "index.html").read_text(encoding="utf-8")
-    assert text.count("<img") == 2 and "AMARL against SARL" in text
-    for name in PAGES[1:]:
-        assert f'href="{name}.html"' in text
+    answer, pages = text.split("<h2>Read more</h2>")
+    assert answer.count("<img") == 2 and "AMARL against SARL" in answer
+    cards = {card.split('"')[0]: card for card in pages.split('<li><a href="')[1:]}
+    assert (
+        set(cards) == {path.name for path in shared_pages().glob("*_*.html")} >= {f"{name}.html" for name in PAGES[1:]}
+    )
+    assert all(card.count("<span>") == card.count("<img") + card.count("<svg") == 1 for card in cards.values())
     assert text.index("AMARL against SARL") < text.index("Figure 2") < text.index("90_reproduce_paper.html")
 
 
@@ -120,6 +124,21 @@ def test_warnings_and_cells_for_the_lab_only_are_left_out(tmp_path):
     assert made == export.Page("n.html", "T: S", "Q?")
     assert "a warning" not in text and "secret" not in text
     assert "1 &lt; 2 &amp; so on" in text and "command &lt;x&gt;" in text
+
+
+def test_a_tagged_figure_stands_for_a_notebook_before_the_first():
+    def shows(text, *tags):
+        cell = nbformat.v4.new_code_cell("draw()", metadata={"tags": list(tags)})
+        cell.outputs = [nbformat.v4.new_output("display_data", data={"text/html": text})]
+        return cell
+
+    plain, first = shows("<p>no figure</p>"), shows('<figure class="picture"><img alt="first"></figure>')
+    tagged = shows('<figure class="picture"><div><svg><g/></svg><svg/></div></figure>', export.COVER_TAG)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T"), plain, first])
+    assert export.cover_of(notebook) == '<img alt="first">'
+    notebook.cells.append(tagged)
+    assert export.cover_of(notebook) == "<svg><g/></svg>"
+    assert export.cover_of(nbformat.v4.new_notebook(cells=[plain])) == ""
 
 
 def test_a_failed_write_leaves_the_old_page(tmp_path):
