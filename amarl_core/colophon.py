@@ -10,7 +10,7 @@ from typing import Any
 
 from amarl_core.look import clock
 from amarl_core.records import METHODS, Study
-from amarl_core.runs import read_json
+from amarl_core.runs import provenance, read_json
 
 _SHORT = ("python", "platform", "processor", "cores", "git_commit")
 
@@ -32,9 +32,19 @@ def run_colophon(folder: Path) -> Colophon:
     """Say how one run was made, from its `provenance.json` and `config.json`."""
     if not (folder / "provenance.json").exists():
         return Colophon((("run", "it has only just begun: run this cell again in a moment"),))
-    provenance = read_json(folder / "provenance.json")
+    made = read_json(folder / "provenance.json")
     config = read_json(folder / "config.json")
-    return Colophon((*_flatten(provenance), *_flatten(config, "config")))
+    return Colophon((*_flatten(made), *_flatten(config, "config")))
+
+
+def world_colophon(scenario: Any, **more: str) -> Colophon:
+    """Say how a page was made that shows a scenario and no run of its own.
+
+    Args:
+        scenario: the scenario.
+        **more: further entries, first in the list.
+    """
+    return Colophon((*more.items(), *_flatten(provenance(scenario))))
 
 
 def study_colophon(study: Study, full: bool = False) -> Colophon:
@@ -45,7 +55,7 @@ def study_colophon(study: Study, full: bool = False) -> Colophon:
         full: with the versions of all packages, the checksum of every trace, and all settings.
     """
     info = study.info
-    provenance = read_json(study.run_folder(METHODS[0], study.seeds[0]) / "provenance.json")
+    made = read_json(study.run_folder(METHODS[0], study.seeds[0]) / "provenance.json")
     entries = [
         ("study", f"{study.name} (profile {info['profile']}), scenario {info['scenario']}"),
         ("command", str(info["command"])),
@@ -54,11 +64,9 @@ def study_colophon(study: Study, full: bool = False) -> Colophon:
         ("held-out days", ", ".join(study.days)),
     ]
     if not full:
-        entries += [
-            (name.replace("_", " "), str(provenance[name])) for name in _SHORT if provenance.get(name) is not None
-        ]
+        entries += [(name.replace("_", " "), str(made[name])) for name in _SHORT if made.get(name) is not None]
         return Colophon(tuple(entries))
-    entries += _flatten(provenance)
+    entries += _flatten(made)
     for method in METHODS:
         config = read_json(study.run_folder(method, study.seeds[0]) / "config.json")
         entries += _flatten(config, f"{method} config")

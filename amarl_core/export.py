@@ -27,6 +27,7 @@ from amarl_core.targets import verdict
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 DROPPED_TAG = "no-report"  # cells that make sense only in JupyterLab
+ANSWER_TAG = "answer"  # the cell that answers the notebook's question
 COVER_TAG = "cover"  # the cell whose figure stands for the notebook in the index
 FIGURE = re.compile(r'<figure class="picture".*?(<img [^>]*>|<svg.*?</svg>)', re.DOTALL)
 
@@ -90,6 +91,8 @@ def export_page(notebook_path: Path, page_path: Path, command: str, title_suffix
     title += title_suffix
     notebook.cells = [cell for cell in notebook.cells if DROPPED_TAG not in cell.metadata.get("tags", [])]
     notebook.cells[0].source = f"# {title}\n\n**Question.** {question}"
+    # the answer stands on top, also where it takes the whole notebook to find it
+    notebook.cells[1:] = sorted(notebook.cells[1:], key=lambda cell: ANSWER_TAG not in cell.metadata.get("tags", []))
     exporter = HTMLExporter(
         template_name="offline", extra_template_basedirs=[str(TEMPLATES)], exclude_anchor_links=True
     )
@@ -127,7 +130,7 @@ def _mark_headings(notebook: NotebookNode) -> list[tuple[str, str]]:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"^## (.+)$", mark, cell.source, flags=re.MULTILINE)
-    answers = [cell for cell in notebook.cells if "answer" in cell.metadata.get("tags", [])]
+    answers = [cell for cell in notebook.cells if ANSWER_TAG in cell.metadata.get("tags", [])]
     (answers or notebook.cells)[0].metadata["toc_after"] = True
     return contents
 
