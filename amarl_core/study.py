@@ -88,13 +88,14 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
         if not (folder / f"{step}.parquet").exists():
             _step(step, folder)
     _together(
-        [
+        # the longest first, so that no core is left waiting for it
+        [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists())
+        + [("bound", folder, f"--day={day}") for day in two_days(info) if not bound_file(folder, day).exists()]
+        + [
             ("test", folder, f"--seed={seed}")
             for seed in plan.seeds
             if not (folder / f"audits_seed={seed}.parquet").exists()
         ]
-        + [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists())
-        + [("bound", folder, f"--day={day}") for day in two_days(info) if not bound_file(folder, day).exists()]
     )
     for name in ("audits", "verdicts"):
         parts = [read_frame(path) for path in sorted(folder.glob(f"{name}_seed=*.parquet"))]
