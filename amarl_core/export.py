@@ -30,6 +30,7 @@ DROPPED_TAG = "no-report"  # cells that make sense only in JupyterLab
 ANSWER_TAG = "answer"  # the cell that answers the notebook's question
 COVER_TAG = "cover"  # the cell whose figure stands for the notebook in the index
 FIGURE = re.compile(r'<figure class="picture".*?(<img [^>]*>|<svg.*?</svg>)', re.DOTALL)
+NARROW = re.compile(r'<source [^>]*srcset="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def cover_of(notebook: NotebookNode) -> str:
         for output in cell.outputs:
             drawn = FIGURE.search("".join(output.get("data", {}).get("text/html", "")))
             if drawn:
-                return drawn[1]
+                narrow = NARROW.search(drawn[0])  # a card is as narrow as a phone
+                return drawn[1] if narrow is None else re.sub(r' src="[^"]*"', f' src="{narrow[1]}"', drawn[1])
     return ""
 
 

@@ -136,6 +136,8 @@ def test_a_tagged_figure_stands_for_a_notebook_before_the_first():
     tagged = shows('<figure class="picture"><div><svg><g/></svg><svg/></div></figure>', export.COVER_TAG)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T"), plain, first])
     assert export.cover_of(notebook) == '<img alt="first">'
+    notebook.cells[2] = shows('<figure class="picture"><source media="m" srcset="small"><img src="large" alt="first">')
+    assert export.cover_of(notebook) == '<img src="small" alt="first">', "the one drawn for a phone"
     notebook.cells.append(tagged)
     assert export.cover_of(notebook) == "<svg><g/></svg>"
     assert export.cover_of(nbformat.v4.new_notebook(cells=[plain])) == ""
