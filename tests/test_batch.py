@@ -51,7 +51,7 @@ def test_values_are_read_as_literals_and_otherwise_as_text():
 
 def test_parameters_and_defaults_are_read_from_the_cell():
     assert batch.notebook_parameters(batch.notebook_path("20_train")) == {
-        "scenario": "montreal", "method": "amarl", "seed": 0, "days": 12, "study": "full",
+        "scenario": "montreal", "method": "amarl", "seed": 0, "days": 16, "study": "full",
         "interactive": False, "tensorboard": False, "smoke": False,
     }  # fmt: skip
 
