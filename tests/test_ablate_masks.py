@@ -27,7 +27,9 @@ def test_gos_and_the_shares_of_the_causes_add_up_to_all_requests(rows):
 
 
 def test_looking_ahead_helps_before_anything_is_learned(rows):
-    gos = rows.set_index(["method", "attempts", "mask"])["untrained_gos"].unstack()
+    """Of one agent: six threads race, and an untrained team's races move its GoS by more than a mask does."""
+    gos = rows[rows["method"] == "sarl"].set_index(["attempts", "mask"])["untrained_gos"].unstack()
+    assert len(gos) == 2
     assert (gos["reachable"] > gos["delay"]).all()
     assert (gos["reachable"] > gos["immediate"]).all()
 
