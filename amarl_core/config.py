@@ -5,6 +5,7 @@ validation days and the wall-clock they take (`python -m amarl_core.tune` prints
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,3 +132,13 @@ def make_config(**choices: object) -> TrainConfig:
     if unknown:
         raise AmarlError(f"unknown setting {', '.join(unknown)}; the valid ones are {', '.join(valid)}")
     return TrainConfig(**choices)
+
+
+def recorded_config(values: Mapping[str, object]) -> TrainConfig:
+    """Return the configuration of a recorded run; JSON has no word for an unbounded lag but null.
+
+    Raises:
+        AmarlError: an unknown name or a value out of range.
+    """
+    unbounded = {"lag_s": float("inf")} if values.get("lag_s", 0.0) is None else {}
+    return make_config(**(dict(values) | unbounded))

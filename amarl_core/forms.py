@@ -1,6 +1,7 @@
 """The ablation between SARL and AMARL: {one policy, six policies} x {serial, asynchronous}, and what else differs."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,9 @@ from amarl_core.agents import train, training_trace
 from amarl_core.audit import audit
 from amarl_core.config import SELFISH
 from amarl_core.evaluation import play_trace
+from amarl_core.runs import read_frame, record_name
+from amarl_core.teams import Run
+from amarl_core.traces import Trace
 
 log = logging.getLogger(__name__)
 
@@ -26,35 +30,44 @@ FORMS: dict[str, dict] = {
 """Each form as what it changes in the configuration of the study."""
 
 
-def train_and_test(
-    scenario, form: str, seed: int, traces: list, **choices: object
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train one form and serve some days by it, in order of arrival with the attempts of the headline.
+def train_form(scenario, form: str, seed: int, folder: Path, **choices: object) -> Run:
+    """Train one form into a run folder, or go on with it.
 
     Args:
         scenario: the world.
         form: a name in `FORMS`.
         seed: of the training.
-        traces: days to serve.
+        folder: the run folder.
         **choices: of the study, as `agents.train` takes them.
+    """
+    run = train(scenario, seed=seed, folder=folder, **(choices | FORMS[form]))
+    log.info("%s seed %d: %s in %.1f s", form, seed, run.status, run.timing["train_s"])
+    return run
+
+
+def serve_form(run: Run, form: str, traces: list[Trace]) -> pd.DataFrame:
+    """Audit the training of a form, and serve some days by it, in order of arrival with the attempts of the headline.
+
+    Args:
+        run: a finished run, from its folder.
+        form: its name.
+        traces: days to serve.
 
     Returns:
-        One row a day (form, seed, day, gos in %, and of the training: train_s, cpu_s, env_steps, updates, wait_s for
+        One row a day: form, seed, day, gos in %, and of the training: train_s, cpu_s, env_steps, updates, wait_s for
         the slowest clock, idle_s at the barrier, both summed over agents, parameters, violations, overbooked % and
-        peak), and the progress of the training with form and seed.
+        peak.
     """
-    run = train(scenario, seed=seed, **(choices | FORMS[form]))
-    decisions, ledger = run.simulation.decisions(), run.simulation.ledger()
-    report = audit(scenario, decisions, ledger, training_trace(scenario, run.config), order="free")
+    decisions, ledger = (
+        read_frame(run.folder / record_name(kind, "train", "train")) for kind in ("decisions", "ledger")
+    )
+    report = audit(run.scenario, decisions, ledger, training_trace(run.scenario, run.config), order="free")
     models = {id(model): model for model in run.models}.values()
     by_agent = run.timing["by_agent"].values()
     about = {
         "form": form,
-        "seed": seed,
-        "train_s": run.timing["train_s"],
-        "cpu_s": run.timing["cpu_s"],
-        "env_steps": run.timing["env_steps"],
-        "updates": run.timing["updates"],
+        "seed": run.seed,
+        **{name: run.timing[name] for name in ("train_s", "cpu_s", "env_steps", "updates")},
         "wait_s": sum(entry["wait_s"] for entry in by_agent),
         "idle_s": sum(entry["idle_s"] for entry in by_agent),
         "parameters": sum(p.numel() for model in models for p in model.policy.parameters()),
@@ -65,10 +78,8 @@ def train_and_test(
     rows = []
     for day in traces:
         played = play_trace(run, day)
-        served = audit(scenario, played.decisions, played.ledger, day)
+        served = audit(run.scenario, played.decisions, played.ledger, day)
         gos = 100 * played.decisions["accepted"].mean()
         rows.append(about | {"day": day.name, "gos": gos, "violations": about["violations"] + served.n_violations})
-    log.info(
-        "%s seed %d: GoS %.2f %%, trained in %.1f s", form, seed, np.mean([r["gos"] for r in rows]), about["train_s"]
-    )
-    return pd.DataFrame(rows), run.progress.assign(form=form, seed=seed)
+    log.info("%s seed %d: GoS %.2f %%", form, run.seed, np.mean([row["gos"] for row in rows]))
+    return pd.DataFrame(rows)

@@ -286,7 +286,7 @@ def load_sweep(study: Study) -> pd.DataFrame:
 
 
 def load_forms(study: Study) -> pd.DataFrame:
-    """Read the forms between SARL and AMARL; see `forms.train_and_test` for its columns."""
+    """Read the forms between SARL and AMARL; see `forms.serve_form` for its columns."""
     return read_frame(study.folder / "forms.parquet")
 
 

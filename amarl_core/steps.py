@@ -23,7 +23,7 @@ from amarl_core.bounds import day_bound
 from amarl_core.config import METHODS
 from amarl_core.errors import RunError
 from amarl_core.evaluation import Played, play_trace, time_trace
-from amarl_core.runs import read_frame, read_json, record_name, write_frame, write_json
+from amarl_core.runs import RunFolder, read_frame, read_json, record_name, write_frame, write_json
 from amarl_core.scenario import load_scenario
 from amarl_core.stock import stock_rate
 from amarl_core.teams import load_run
@@ -185,14 +185,33 @@ def duel_step(folder: Path, info: dict) -> None:
     write_frame(folder / "duel.parquet", pd.DataFrame(rows))
 
 
+def form_folder(folder: Path, form: str, seed: int) -> Path:
+    """Return where the run of a form lies."""
+    return folder / "forms" / form / f"seed={seed}"
+
+
 def forms_step(folder: Path, info: dict) -> None:
-    """Train and test the forms between SARL and AMARL, and the settings that training was not given."""
+    """Train the forms between SARL and AMARL, and the settings that training was not given."""
+    scenario = load_scenario(info["scenario"])
+    for seed in info["seeds"][: info["n_compared_seeds"]]:
+        for form in forms.FORMS:
+            place = form_folder(folder, form, seed)
+            if not RunFolder(place).is_finished:
+                run = forms.train_form(scenario, form, seed, place, **info["choices"])
+                if run.status != "finished":
+                    raise RunError(f"{place}: the run was stopped; run the same command again to go on with it")
+    write_json(folder / "forms" / "trained.json", list(forms.FORMS))
+
+
+def form_step(folder: Path, info: dict, form: str) -> None:
+    """Audit the training of one form, and serve all held-out days by it."""
     scenario = load_scenario(info["scenario"])
     days = [scenario.test_trace(day) for day in info["test_days"]]
-    tables = [forms.train_and_test(scenario, form, seed, days, **info["choices"])
-              for seed in info["seeds"][: info["n_compared_seeds"]] for form in forms.FORMS]  # fmt: skip
-    write_frame(folder / "forms_progress.parquet", pd.concat([table for _, table in tables], ignore_index=True))
-    write_frame(folder / "forms.parquet", pd.concat([table for table, _ in tables], ignore_index=True))
+    runs = [load_run(form_folder(folder, form, seed), scenario) for seed in info["seeds"][: info["n_compared_seeds"]]]
+    write_frame(
+        folder / "forms" / f"{form}.parquet",
+        pd.concat([forms.serve_form(run, form, days) for run in runs], ignore_index=True),
+    )
 
 
 def asynchrony_step(folder: Path, info: dict) -> None:
@@ -240,11 +259,12 @@ WHOLE = {
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run one step of a study that `study.run_study` has begun."""
     parser = argparse.ArgumentParser(description="One step of a study; `make reproduce` runs them all.")
-    parser.add_argument("step", choices=("train", "test", "bound", *WHOLE))
+    parser.add_argument("step", choices=("train", "test", "bound", "form", *WHOLE))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--day")
+    parser.add_argument("--form", choices=forms.FORMS)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for chatty in ("audit", "bound_program"):
@@ -257,6 +277,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
             test_step(options.folder, info, options.seed)
         elif options.step == "bound":
             bound_step(options.folder, info, options.day)
+        elif options.step == "form":
+            form_step(options.folder, info, options.form)
         else:
             WHOLE[options.step](options.folder, info)
     except RunError as error:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from amarl_core.config import METHODS
 from amarl_core.errors import RunError
+from amarl_core.forms import FORMS
 from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, write_frame, write_json
 from amarl_core.scenario import load_scenario
 from amarl_core.steps import bound_file, two_days
@@ -84,8 +85,9 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
         _step("duel", folder)
     if not (folder / "stock.json").exists():
         _step("stock", folder)
-    for step in ("forms", "asynchrony", "masks", "live_cost"):  # timed as well: nothing runs beside them
-        if not (folder / f"{step}.parquet").exists():
+    timed = {step: f"{step}.parquet" for step in ("asynchrony", "masks", "live_cost")}
+    for step, record in ({"forms": "forms/trained.json"} | timed).items():  # timed as well: nothing runs beside them
+        if not (folder / record).exists():
             _step(step, folder)
     _together(
         # the longest first, so that no core is left waiting for it
@@ -96,7 +98,10 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
             for seed in plan.seeds
             if not (folder / f"audits_seed={seed}.parquet").exists()
         ]
+        + [("form", folder, f"--form={form}") for form in FORMS if not (folder / "forms" / f"{form}.parquet").exists()]
     )
+    parts = [read_frame(folder / "forms" / f"{form}.parquet") for form in FORMS]
+    write_frame(folder / "forms.parquet", pd.concat(parts, ignore_index=True))
     for name in ("audits", "verdicts"):
         parts = [read_frame(path) for path in sorted(folder.glob(f"{name}_seed=*.parquet"))]
         rules = read_frame(folder / "baselines" / f"{name}.parquet")

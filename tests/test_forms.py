@@ -3,9 +3,9 @@
 import pytest
 
 from amarl_core.config import make_config
-from amarl_core.forms import FORMS, train_and_test
+from amarl_core.forms import FORMS, serve_form, train_form
 from amarl_core.scenario import load_scenario
-from amarl_core.teams import untrained
+from amarl_core.teams import load_run, untrained
 
 
 def n_parameters(run) -> int:
@@ -25,11 +25,17 @@ def test_the_wide_sarl_has_as_many_parameters_as_the_six_agents():
     assert wide == pytest.approx(six, rel=0.02)
 
 
-def test_a_form_gives_a_row_a_day_with_the_figures_of_its_training(toy, toy_day):
+def test_a_form_gives_a_row_a_day_with_the_figures_of_its_training(toy, toy_day, tmp_path):
     weekend = toy.test_trace("test-weekend")
-    rows, progress = train_and_test(toy, "amarl-sync", 0, [toy_day, weekend], days=1)
+    run = load_run(train_form(toy, "amarl-sync", 0, tmp_path / "run", days=1).folder, toy)
+    rows = serve_form(run, "amarl-sync", [toy_day, weekend])
     assert list(rows["day"]) == [toy_day.name, weekend.name]
     assert rows["gos"].between(50, 100).all() and (rows["violations"] == 0).all()
     assert rows["idle_s"].iloc[0] > 0
-    assert rows["updates"].iloc[0] == len(progress)
-    assert set(progress["form"]) == {"amarl-sync"} and set(progress["seed"]) == {0}
+    assert rows["updates"].iloc[0] == len(run.progress)
+
+
+def test_a_run_without_a_bound_on_its_lag_can_be_loaded(toy, tmp_path):
+    """JSON has no infinity."""
+    train_form(toy, "amarl-lag-inf", 0, tmp_path / "run", days=1)
+    assert load_run(tmp_path / "run", toy).config.lag_s == float("inf")

@@ -140,7 +140,7 @@ def test_no_method_is_above_the_bound(done):
 def test_a_second_study_loads_and_repeats_nothing(done, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", no_processes)
     files = {path: path.stat().st_mtime_ns for path in done.rglob("*.parquet")}
-    for name in ("audits", "verdicts"):  # put together again from the parts
+    for name in ("audits", "verdicts", "forms"):  # put together again from the parts
         files.pop(done / f"{name}.parquet")
     assert run_study("smoke", root=done.parent) == done
     assert {path: path.stat().st_mtime_ns for path in files} == files
