@@ -42,15 +42,17 @@ def least_ratios(rows: pd.DataFrame, cores: int = 2) -> dict[str, float]:
             if form != "sarl"}  # fmt: skip
 
 
-@drawing
 def actors_figure(rows: pd.DataFrame | Note) -> Picture | Note:
     """Draw training time against SARL's, and grade of service, for every form.
 
     Args:
         rows: from `load_actors`.
     """
-    if isinstance(rows, Note):
-        return rows
+    return rows if isinstance(rows, Note) else _draw(rows)
+
+
+@drawing
+def _draw(rows: pd.DataFrame) -> Picture:
     figure, (left, right) = new_figure(columns=2, height_in=2.5, share_y=True)
     ratio, gos = ratios(rows), rows.pivot(index="repeat", columns="form", values="gos")
     least, names = least_ratios(rows), list(FORM_NAMES)[::-1]

@@ -5,7 +5,6 @@ lock when a rollout begins or an update ends, so that nobody reads weights that 
 model in turn, under the same lock, from its own rollout. Decisions, ledger and progress know agents only.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,9 +63,7 @@ class Cast:
     def names(self) -> tuple[str, ...]:
         """Return the actors' names: the agent's, numbered where it has several."""
         parts = zip(self.agents, self.counts, strict=True)
-        return tuple(
-            agent if count == 1 else f"{agent}/{i + 1}" for agent, count in parts for i in range(count)
-        )  # fmt: skip
+        return tuple(agent if count == 1 else f"{agent}/{i + 1}" for agent, count in parts for i in range(count))
 
     def actors_of(self, a: int) -> range:
         """Return the actors of agent a."""
@@ -101,18 +98,18 @@ def agent_of(name: str) -> str:
     return name.rsplit("/", 1)[0]
 
 
-def counts_by_load(loads: Sequence[float], cores: int) -> tuple[int, ...]:
+def counts_by_load(loads: Sequence[int], cores: int) -> tuple[int, ...]:
     """Return the least number of actors by which none carries more than a core's share of all load.
 
     Args:
         loads: of each agent: its decisions, say.
         cores: among which the load is to be shared.
     """
-    share = sum(loads) / cores
-    return tuple(max(1, math.ceil(load / share - 1e-9)) for load in loads)
+    total = max(1, sum(loads))
+    return tuple(max(1, -(-load * cores // total)) for load in loads)  # rounded up, in integers
 
 
-def cast_of(config: TrainConfig, agents: Sequence[str], loads: Sequence[float]) -> Cast:
+def cast_of(config: TrainConfig, agents: Sequence[str], loads: Sequence[int]) -> Cast:
     """Return the cast that a configuration asks for.
 
     `by_load` splits no central agent, which decides alone by its definition, and nothing where one thread does all.

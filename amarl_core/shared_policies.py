@@ -1,4 +1,4 @@
-"""The policies of a cast: a model an agent (or one for all), each with a lock, and the actors' copies of its weights."""
+"""The policies of a cast: a model an agent (or one for all), each with a lock, and the actors' copies of weights."""
 
 import threading
 
