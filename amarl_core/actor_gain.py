@@ -11,6 +11,7 @@ from amarl_core.agents import train, training_trace
 from amarl_core.audit import audit
 from amarl_core.errors import AmarlError
 from amarl_core.evaluation import play_trace
+from amarl_core.runs import usable_cores
 from amarl_core.scenario import Scenario
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def measure(scenario: Scenario, repeats: int, days: int, seed: int = 0, **choice
     Returns:
         One row a training: repeat, seed, form, actors (of the busiest agent), share (of all decisions that it makes,
         %), train_s, cpu_s, wait_s, updates, env_steps, conflicts (% of requests, in training), gos (%, held-out day),
-        violations, days.
+        violations, days, cores (that the machine lends).
     """
     for form in FORMS.values():
         train(scenario, seed=seed, days=1, **(choices | form))  # compiles and warms up
@@ -86,7 +87,8 @@ def measure(scenario: Scenario, repeats: int, days: int, seed: int = 0, **choice
     for repeat in range(repeats):
         for name in list(FORMS)[:: 1 if repeat % 2 == 0 else -1]:
             run = train(scenario, seed=seed + repeat, days=days, **(choices | FORMS[name]))
-            rows.append({"repeat": repeat, "seed": run.seed, "form": name, "days": days} | _row(scenario, run, day))
+            about = {"repeat": repeat, "seed": run.seed, "form": name, "days": days, "cores": usable_cores()}
+            rows.append(about | _row(scenario, run, day))
         log.info("actors: %s", ", ".join(f"{row['form']} {row['train_s']:.2f} s" for row in rows[-len(FORMS) :]))
     return pd.DataFrame(rows)
 

@@ -63,7 +63,7 @@ def made_up(n: int = 5) -> pd.DataFrame:
     """Rows in which AMARL trains in 0.8 of SARL's time, and in 0.55 with two actors."""
     about = {"sarl": (10.0, 1, 100.0), "one": (8.0, 1, 78.0), "by_load": (5.5, 2, 78.0)}
     rows = [
-        dict(repeat=i, seed=i, form=form, days=3, actors=count, share=share, train_s=seconds * (1 + 0.1 * i),
+        dict(repeat=i, seed=i, form=form, days=3, cores=2, actors=count, share=share, train_s=seconds * (1 + 0.1 * i),
              cpu_s=11.0, wait_s=1.0, updates=100, env_steps=10**6, conflicts=0.4, gos=98.0 + 0.1 * i, violations=0)
         for i in range(n) for form, (seconds, count, share) in about.items()
     ]  # fmt: skip

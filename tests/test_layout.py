@@ -93,7 +93,16 @@ def test_no_import_cycles():
         ("papermill", {"batch"}),
         (
             "matplotlib",
-            {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "import_plots"},
+            {
+                "look",
+                "plots",
+                "failure_plots",
+                "learning_plots",
+                "verdict_plots",
+                "mask_plots",
+                "import_plots",
+                "actor_plots",
+            },
         ),
         ("topohub", {"graph_files"}),
         ("defusedxml", {"graph_files", "demand_matrices"}),
