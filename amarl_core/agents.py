@@ -2,6 +2,7 @@
 
 Every agent alternates between a compiled rollout of its own requests and an update of its own Maskable PPO. In AMARL
 all six do so at once and never synchronise: they meet only in the store's lock and in the bounded lag of their clocks.
+An agent that carries much may have several actors (`actors`), threads that share its policy; here `a` is an actor.
 Three more forms tell apart what asynchrony does and what many policies do: `amarl-serial` (six policies, one thread),
 `sarl-async` (six actors, one policy) and `amarl-sync` (six agents that wait for each other at every update).
 """
@@ -20,14 +21,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from amarl_core.actors import Cast, cast_of
 from amarl_core.arena import AHEAD, DONE, FULL, STOPPED
 from amarl_core.boards import Boards, place_of_boards
 from amarl_core.checkpoint import Checkpoint, identity
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import AmarlError
-from amarl_core.policy import UpdateStats, copy_weights, update, warm_up
+from amarl_core.policy import UpdateStats, update, warm_up
 from amarl_core.progress import Progress
 from amarl_core.runs import RunFolder, provenance, usable_cores
+from amarl_core.shared_policies import SharedPolicies
 from amarl_core.simulation import Simulation, options_for, run_threads
 from amarl_core.teams import Run, record, untrained
 from amarl_core.traces import Trace, repeat
@@ -88,6 +91,7 @@ class Training:
         trace: what it trains on.
         on_progress: see `train`.
         sizes: decisions of each agent's rollout, if they are known.
+        counts: actors of each agent, if they are known.
     """
 
     def __init__(
@@ -96,42 +100,47 @@ class Training:
         trace: Trace,
         on_progress: Callable[[pd.DataFrame], None] | None = None,
         sizes: list[int] | None = None,
+        counts: list[int] | None = None,
     ):
-        config, n_agents = run.config, len(run.team.agents)
+        config, agents = run.config, run.team.agents
         self.run, self.config = run, config
         self.sizes = sizes = sizes or rollout_sizes(run, trace)
+        self.cast = cast = Cast(agents, tuple(counts)) if counts else cast_of(config, agents, sizes)
+        n_actors = len(cast.names)
+        shares = [max(LEAST_ROLLOUT, sizes[a] // cast.counts[a]) for a in cast.agent_of_actor]
         # one thread needs no bound, and with one a barrier would wait for agents that wait for the slowest clock
-        free_running = config.is_serial or config.is_synchronised or n_agents == 1
+        free_running = config.is_serial or config.is_synchronised or n_actors == 1
         self.simulation = Simulation(
             run.scenario,
             run.world,
             trace,
             run.team,
-            run.nets,
+            cast.nets(run.nets),
             options_for(config, learn=True, lag_s=np.inf if free_running else config.lag_s),
-            [size + config.max_hops for size in sizes],
+            [size + config.max_hops for size in shares],
+            cast=cast,
         )
         self.end_s = float(trace.t_s[-1]) if len(trace) else 0.0
         warm_up(config)
         if config.is_serial:
             self.simulation.take_turns()  # compiles; while all rollouts are empty it does nothing else
-        # the agent with most requests bounds the wall-clock: the others leave it a core, and their updates queue
-        self.busiest = max(range(n_agents), key=lambda a: sizes[a])
+        # the actor with most requests bounds the wall-clock: the others leave it a core, and their updates queue
+        self.is_busiest = [share == max(shares) for share in shares]
         self.update_slots = threading.Semaphore(max(1, usable_cores() - 1))
-        self.one_policy = threading.Lock() if config.shares_policy else nullcontext()  # guards the shared model
-        self.barrier = threading.Barrier(n_agents)
-        self.is_done = [False] * n_agents
-        self.is_interrupted = [False] * n_agents  # returned from the midst of a rollout
+        self.policies = SharedPolicies(run.models, cast, self.simulation.arena.nets)
+        self.barrier = threading.Barrier(n_actors)
+        self.is_done = [False] * n_actors
+        self.is_interrupted = [False] * n_actors  # returned from the midst of a rollout
         self.turn: tuple[int, float] | None = None  # on one thread: whose turn it is, and until when
-        streams = np.random.SeedSequence([config.seed, 1]).spawn(n_agents)
+        streams = np.random.SeedSequence([config.seed, 1]).spawn(n_actors)
         self.generators = [np.random.default_rng(stream) for stream in streams]
-        self.progress = Progress(run.team.agents, len(trace), run.folder, on_progress)
+        self.progress = Progress(cast, len(trace), run.folder, on_progress)
         self.spent = Spent()
 
     def learn(self, a: int) -> None:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
         torch.set_num_threads(self.config.torch_threads)
-        if a != self.busiest and sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        if not self.is_busiest[a] and sys.platform == "linux":  # elsewhere a thread has no priority of its own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while not self.is_done[a]:
             if self.learn_once(a, np.inf) == STOPPED:
@@ -172,9 +181,7 @@ class Training:
         agent = self.simulation.agents[a]
         if agent.buffer.fill[0] == 0 and not self.is_interrupted[a]:
             self.generators[a].random(out=agent.buffer.uniform)
-            if self.config.shares_policy:  # another actor may have updated it since
-                with self.one_policy:
-                    copy_weights(self.run.models[a], self.run.nets, a)
+            self.policies.catch_up(a)
         start = time.perf_counter()
         code = self.simulation.roll_out(a, horizon_s)
         self.is_interrupted[a] = code == STOPPED
@@ -185,17 +192,17 @@ class Training:
         agent = self.simulation.agents[a]
         n, stats, start = int(agent.buffer.fill[0]), None, time.perf_counter()
         if code == FULL or (code == DONE and n >= 2):
-            with nullcontext() if a == self.busiest or self.config.is_synchronised else self.update_slots:
-                with self.one_policy:
+            with nullcontext() if self.is_busiest[a] or self.config.is_synchronised else self.update_slots:
+                with self.policies.locks[a]:
                     stats = self._update(a, n)
             agent.buffer.fill[0] = 0
         self.progress.note(a, agent, stats, n, rollout_s, time.perf_counter() - start)
 
     def _update(self, a: int, n: int) -> UpdateStats:
-        agent, model = self.simulation.agents[a], self.run.models[a]
+        agent = self.simulation.agents[a]
         remaining = max(0.0, 1.0 - agent.stream["clock"][0] / self.end_s)
-        stats = update(model, agent.buffer, n, remaining, self.generators[a])
-        copy_weights(model, self.run.nets, a)
+        stats = update(self.policies.models[a], agent.buffer, n, remaining, self.generators[a])
+        self.policies.copy(a)
         return stats
 
     def take_turns(self, _: int) -> None:
@@ -248,7 +255,7 @@ class Training:
                 self.simulation.pause()
                 self.barrier.abort()
 
-        names, learn = self.run.team.agents, self.learn
+        names, learn = self.cast.names, self.learn
         if self.config.is_serial:
             names, learn = ("deterministic",), self.take_turns
         elif self.config.is_synchronised:
@@ -332,7 +339,8 @@ def train(
         place, checkpoint, manifest = _take(run, trace, resume)
     try:
         compile_start = time.perf_counter()
-        training = Training(run, trace, on_progress, manifest and manifest["sizes"])
+        known = (manifest["sizes"], manifest["actors"]) if manifest else ()
+        training = Training(run, trace, on_progress, *known)
         if manifest:
             _go_on(training, checkpoint, manifest)
         if logs is not None:
@@ -341,6 +349,7 @@ def train(
             on_start(training)
         compile_s = time.perf_counter() - compile_start
         training.start(checkpoint, checkpoint_s)
+        training.policies.hand_over(run.nets)
         run.status = "finished" if all(training.is_done) else "stopped"
         run.simulation, run.progress = training.simulation, training.progress.frame()
         run.timing = training.progress.timing(training.simulation.agents, training.spent, compile_s)

@@ -27,7 +27,7 @@ from amarl_core.store import LOCK_WAIT_NS, N_LEDGER, STOP, VERSION
 if TYPE_CHECKING:
     from amarl_core.agents import Training
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = "checkpoint"
 ANEW = "To begin anew, pass resume=False to train(), or delete the folder {folder}."
 
@@ -97,6 +97,7 @@ class Checkpoint:
                 "state": state,
                 "served": [*self._served, served],
                 "sizes": training.sizes,
+                "actors": list(training.cast.counts),
                 "generators": [generator.bit_generator.state for generator in training.generators],
                 "spent": dataclasses.asdict(training.spent),
             }

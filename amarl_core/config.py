@@ -48,6 +48,7 @@ class TrainConfig:
     hop_cost: float = 0.005
     # asynchrony while training
     lag_s: float = 3600.0  # how far an agent's clock may run ahead of the slowest, s of simulated time
+    actors: str | Mapping[str, int] = "one"  # threads of an agent: one, by_load, or {agent: how many} (1 if unnamed)
     # the network and Maskable PPO
     width: int = 32  # units of each of the two hidden layers, actor and critic apart
     activation: str = "relu"
@@ -88,9 +89,20 @@ class TrainConfig:
         for name in ("success", "failure"):
             self._check(name, float, -1e6)
         self._check("mu", float, 1.0 + 1e-9)
+        self._check_actors()
         for name in ("deterministic", "may_refuse"):
             if not isinstance(getattr(self, name), bool):
                 raise AmarlError(f"{name} is {getattr(self, name)!r}; expected True or False")
+
+    def _check_actors(self) -> None:
+        if isinstance(self.actors, Mapping):
+            counts = self.actors.values()
+            is_right = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in counts)
+        else:
+            is_right = self.actors in ("one", "by_load")
+        if not is_right:
+            wanted = "expected one, by_load, or a number of at least 1 for each agent to split, such as {'voip': 2}"
+            raise AmarlError(f"actors is {self.actors!r}; {wanted}")
 
     @property
     def is_serial(self) -> bool:

@@ -21,6 +21,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from amarl_core import live_table
+from amarl_core.actors import agent_of
 from amarl_core.agents import CHECKPOINT_S
 from amarl_core.background import AT_WORK, FAILED, FINISHED, PREPARING, TRAINING, Background
 from amarl_core.config import TrainConfig, make_config
@@ -105,7 +106,7 @@ class View:
         self._resume.description = "Start" if state == "new" else "Resume"
         self._bar.bar_style = {"finished": "success", "failed": "danger", "stopped": "warning"}.get(state, "info")
         if watch is not None:
-            self._show_watched(state, str(error).split(":")[0] if isinstance(error, AgentError) else "")
+            self._show_watched(state, agent_of(str(error).split(":")[0]) if isinstance(error, AgentError) else "")
         elif state == FINISHED:  # loaded
             self._bar.value = BAR_STEPS
             self._draw(History.of(training.progress, self._agents))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from amarl_core.actors import Cast
 from amarl_core.arena import Agent
 from amarl_core.boards import Boards
 from amarl_core.runs import write_frame
@@ -35,7 +36,7 @@ class Progress:
     """Collects what agents note from their threads; `tick`, on the caller's thread, logs and writes it.
 
     Args:
-        agents: their names.
+        cast: the agents and their actors; a row sums over the actors of an agent.
         n_requests: requests of the whole run.
         folder: where progress.parquet goes; None for nowhere.
         on_progress: called with the table at each heartbeat.
@@ -43,12 +44,13 @@ class Progress:
 
     def __init__(
         self,
-        agents: tuple[str, ...],
+        cast: Cast,
         n_requests: int,
         folder: Path | None,
         on_progress: Callable[[pd.DataFrame], None] | None,
     ):
-        self.agents, self.n_requests, self.folder, self.on_progress = agents, n_requests, folder, on_progress
+        self.cast, self.n_requests, self.folder, self.on_progress = cast, n_requests, folder, on_progress
+        self.agents = cast.agents
         self._rows: list[dict] = []
         self._lock = threading.Lock()  # guards _rows and _last
         self._last = [
@@ -66,15 +68,16 @@ class Progress:
                 update_s=0.0,
                 wait_s=0.0,
                 idle_s=0.0,
+                clock=0.0,
             )
-            for _ in agents
+            for _ in cast.names
         ]
         self._began = self._logged = time.perf_counter()
         self.boards: Boards | None = None
         self._n_told = 0  # rows that the boards know
 
     def note(self, a: int, agent: Agent, stats, n: int, rollout_s: float, update_s: float) -> None:
-        """Note one rollout of agent a, with its update's statistics if there was one."""
+        """Note one rollout of actor a, with its update's statistics if there was one."""
         stream = agent.stream[0]
         with self._lock:
             last = self._last[a]
@@ -84,21 +87,26 @@ class Progress:
                 return
             wait_s = stream["wait_ns"] / 1e9
             now = {
-                name: stream[name].item() for name in ("accepted", "conflicts", "commits", "stale", "reward", "steps")
+                name: stream[name].item()
+                for name in ("accepted", "conflicts", "commits", "stale", "reward", "steps", "clock")
             } | {"requests": int(stream["cursor"])}
             past = {name: now[name] - last[name] for name in now}
             gos = past["accepted"] / max(past["requests"], 1)
             recent = gos if np.isnan(last["gos_recent"]) else RECENT * last["gos_recent"] + (1 - RECENT) * gos
-            last |= now | {"update": last["update"] + 1, "gos_recent": recent, "wait_s": wait_s}
+            last |= now | {"update": last["update"] + 1, "wait_s": wait_s}
+            agent_number = self.cast.agent_of_actor[a]
+            for b in self.cast.actors_of(agent_number):
+                self._last[b]["gos_recent"] = recent
+            total = self._total(agent_number)
             self._rows.append(
                 {
-                    "agent": self.agents[a],
-                    "update": last["update"],
+                    "agent": self.agents[agent_number],
+                    "update": total["update"],
                     "wall_s": time.perf_counter() - self._began,
-                    "sim_t_s": stream["clock"].item(),
-                    "steps": now["steps"],
-                    "requests": now["requests"],
-                    "accepted": now["accepted"],
+                    "sim_t_s": max(self._last[b]["clock"] for b in self.cast.actors_of(agent_number)),
+                    "steps": total["steps"],
+                    "requests": total["requests"],
+                    "accepted": total["accepted"],
                     "gos": gos,
                     "gos_recent": recent,
                     "reward": past["reward"] / max(past["requests"], 1),
@@ -106,17 +114,22 @@ class Progress:
                     "kl": stats.kl,
                     "value_loss": stats.value_loss,
                     "policy_loss": stats.policy_loss,
-                    "conflicts": now["conflicts"],
+                    "conflicts": total["conflicts"],
                     "staleness": past["stale"] / max(past["commits"], 1),
-                    "wait_s": wait_s,
-                    "idle_s": last["idle_s"],
-                    "update_s": last["update_s"],
-                    "rollout_s": last["rollout_s"] - wait_s,
+                    "wait_s": total["wait_s"],
+                    "idle_s": total["idle_s"],
+                    "update_s": total["update_s"],
+                    "rollout_s": total["rollout_s"] - total["wait_s"],
                 }
             )
 
+    def _total(self, agent: int) -> dict:
+        """Return an agent's totals over its actors; the caller holds the lock."""
+        entries = [self._last[b] for b in self.cast.actors_of(agent)]
+        return {name: sum(entry[name] for entry in entries) for name in entries[0]}
+
     def note_idle(self, a: int, seconds: float) -> None:
-        """Note how long agent a waited for the others at an update."""
+        """Note how long actor a waited for the others at an update."""
         with self._lock:
             self._last[a]["idle_s"] += seconds
 
@@ -140,7 +153,8 @@ class Progress:
             left,
             steps / (now - self._began) / 1000,
             "  ".join(
-                f"{agent} {100 * entry['gos_recent']:.1f} %" for agent, entry in zip(self.agents, last, strict=True)
+                f"{agent} {100 * last[b]['gos_recent']:.1f} %"
+                for agent, b in zip(self.agents, self.cast.first, strict=True)
             ),
         )
         frame = self.frame()
@@ -170,7 +184,7 @@ class Progress:
     def updates(self) -> list[int]:
         """Return how many updates each agent has done."""
         with self._lock:
-            return [entry["update"] for entry in self._last]
+            return [self._total(a)["update"] for a in range(len(self.agents))]
 
     @property
     def wall_s(self) -> float:
@@ -205,21 +219,25 @@ class Progress:
         """Return seconds by phase and agent, counts and peak memory.
 
         Args:
-            agents: in the order of their names; requests and steps are counted up to now, also after the last update.
+            agents: the actors' memory; requests and steps are counted up to now, also after the last update.
             spent: `agents.Spent`, over all parts of the training; `train_s` counts waits and checkpoints too.
             compile_s: seconds of getting ready.
         """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         by_agent = {}
-        for name, agent, entry in zip(self.agents, agents, self._last, strict=True):
+        for a, name in enumerate(self.agents):
+            with self._lock:
+                entry = self._total(a)
+            actors = [agents[b].stream[0] for b in self.cast.actors_of(a)]
             by_agent[name] = {
                 "rollout_s": entry["rollout_s"] - entry["wait_s"],
                 "update_s": entry["update_s"],
                 "wait_s": entry["wait_s"],
                 "idle_s": entry["idle_s"],
-                "steps": agent.stream["steps"].item(),
-                "requests": agent.stream["cursor"].item(),
+                "steps": sum(int(actor["steps"]) for actor in actors),
+                "requests": sum(int(actor["cursor"]) for actor in actors),
                 "updates": entry["update"],
+                "actors": len(actors),
             }
         steps = sum(entry["steps"] for entry in by_agent.values())
         return {

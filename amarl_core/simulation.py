@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from amarl_core.actors import Cast
 from amarl_core.arena import (
     BUSY,
     DONE,
@@ -119,10 +120,11 @@ class Simulation:
         world: its arrays for the kernels.
         trace: requests in order of arrival.
         team: who serves what.
-        nets: weights of every agent, as `inference.make_nets` lays them out.
+        nets: weights of every actor, as `inference.make_nets` lays them out.
         options: the scalars.
-        buffer_sizes: decisions of each agent's rollout; zeros when nobody learns.
+        buffer_sizes: decisions of each actor's rollout; zeros when nobody learns.
         n_ledger: rows of the ledger; by default enough for every attempt and departure.
+        cast: the team's actors; by default one each.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class Simulation:
         options: Options,
         buffer_sizes: list[int] | None = None,
         n_ledger: int | None = None,
+        cast: Cast | None = None,
     ):
         if trace.service_ids != tuple(scenario.service_ids) or trace.node_ids != tuple(scenario.network.node_ids):
             raise AmarlError(
@@ -144,8 +147,10 @@ class Simulation:
         self.scenario, self.trace, self.team, self.options = scenario, trace, team, options
         self.order = ""  # the commit order once it is served
         self.stopped = False  # whether a stop was asked for, rather than a pause
-        n, n_agents, n_slots = len(trace), len(team.agents), nets.actor_3.shape[2]
+        self.cast = cast = cast or Cast.one_each(team.agents)
+        n, n_agents, n_slots = len(trace), len(cast.names), nets.actor_3.shape[2]
         requests = request_records(trace, team)
+        requests["agent"] = cast.deal(requests["agent"])  # to the kernels every actor is an agent
         n_ledger = n_ledger or n * (2 + options.attempts)
         shared = make_shared(scenario.network.capacity_kbps, scenario.budget_mcpu, n_ledger)
         n_active = peak_active(trace.t_s, trace.hold_s)
@@ -221,7 +226,7 @@ class Simulation:
 
     def _check(self, a: int, code: int) -> None:
         if code in (NO_LEDGER, NO_ROOM):
-            raise AgentError(f"{self.team.agents[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}")
+            raise AgentError(f"{self.cast.names[a]}: ran out of {'ledger rows' if code == NO_LEDGER else 'flows'}")
 
     def decisions(self) -> pd.DataFrame:
         """Return one row per request served so far, in order of arrival."""
@@ -234,12 +239,14 @@ class Simulation:
     def ledger(self) -> pd.DataFrame:
         """Return the ledger in lock order."""
         network = self.scenario.network
-        return ledger_frame(
+        ledger = ledger_frame(
             self.arena.shared,
             self.trace.request_id,
-            self.team.agents,
+            self.cast.names,
             tuple(network.link_ids) + tuple(network.node_ids),
         )
+        codes = self.cast.agent_of_actor[ledger["agent"].cat.codes]
+        return ledger.assign(agent=pd.Categorical.from_codes(codes, self.team.agents))
 
 
 def decisions_frame(simulation: Simulation, served: np.ndarray) -> pd.DataFrame:
@@ -257,7 +264,7 @@ def decisions_frame(simulation: Simulation, served: np.ndarray) -> pd.DataFrame:
             "t_s": requests["t_s"],
             "hold_s": requests["hold_s"],
             "service": names(requests["service"], scenario.service_ids),
-            "agent": names(requests["agent"], simulation.team.agents),
+            "agent": names(simulation.cast.agent_of_actor[requests["agent"]], simulation.team.agents),
             "source": names(requests["source"], network.node_ids),
             "destination": names(requests["destination"], network.node_ids),
             "demand_kbps": requests["demand"],

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from amarl_core import forms
+from amarl_core import actor_gain, forms
 from amarl_core.ablate_masks import mask_ablation
 from amarl_core.agents import train, training_trace
 from amarl_core.asynchrony import SHORT, settings, sweep
@@ -38,6 +38,9 @@ VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("f
 
 ABLATION_DAYS, ABLATION_SEEDS = 4, 2
 """Training days and seeds of the teams that the action masks are compared by, in a full study."""
+
+ACTOR_REPEATS, ACTOR_DAYS = 5, 3
+"""Trainings of each form on a skewed mix, and their days, in a full study."""
 
 LIVE_DAYS = 4
 """Training days of each of the trainings that the cost of the live view is measured by."""
@@ -244,6 +247,14 @@ def live_cost_step(folder: Path, info: dict) -> None:
     write_frame(folder / live_cost.RECORD, live_cost.measure(info["scenario"], info["repeats"], days))
 
 
+def actors_step(folder: Path, info: dict) -> None:
+    """Train SARL, AMARL with an actor a service, and AMARL with actors by load, in turn, on a skewed mix."""
+    scenario, is_full = load_scenario(info["scenario"]), info["profile"] == "full"
+    mixed = actor_gain.skewed(scenario, actor_gain.busiest_service(scenario))
+    repeats, days = min(ACTOR_REPEATS, info["repeats"]), ACTOR_DAYS if is_full else 1
+    write_frame(folder / actor_gain.RECORD, actor_gain.measure(mixed, repeats, days))
+
+
 WHOLE = {
     "rules": rules_step,
     "duel": duel_step,
@@ -252,6 +263,7 @@ WHOLE = {
     "asynchrony": asynchrony_step,
     "masks": masks_step,
     "live_cost": live_cost_step,
+    "actors": actors_step,
 }
 """Steps that are done once for all methods and seeds."""
 

@@ -27,6 +27,17 @@ PROJECT = Path(__file__).resolve().parent.parent
 SECONDS_TO_SAVE = 10.0
 """How long a step may take to end by itself after Ctrl-C."""
 
+TIMED = {
+    "duel": "duel.parquet",
+    "stock": "stock.json",
+    "forms": "forms/trained.json",
+    "asynchrony": "asynchrony.parquet",
+    "masks": "masks.parquet",
+    "live_cost": "live_cost.parquet",
+    "actors": "actors.parquet",
+}
+"""Steps that nothing runs beside, since they are timed, and the record that each of them writes last."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -81,13 +92,8 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
                 for stale in (f"audits_seed={seed}", "duel", "asynchrony"):  # they describe another run
                     (folder / f"{stale}.parquet").unlink(missing_ok=True)
                 _step("train", folder, f"--method={method}", f"--seed={seed}")
-    if not (folder / "duel.parquet").exists():
-        _step("duel", folder)
-    if not (folder / "stock.json").exists():
-        _step("stock", folder)
-    timed = {step: f"{step}.parquet" for step in ("asynchrony", "masks", "live_cost")}
-    for step, record in ({"forms": "forms/trained.json"} | timed).items():  # timed as well: nothing runs beside them
-        if not (folder / record).exists():
+    for step, mark in TIMED.items():
+        if not (folder / mark).exists():
             _step(step, folder)
     _together(
         # the longest first, so that no core is left waiting for it

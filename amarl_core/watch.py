@@ -153,7 +153,8 @@ class Watch:
         self._shared, self._stream = simulation.arena.shared, simulation.arena.lanes.stream
         self.n_requests = max(training.progress.n_requests, 1)
         self.days = training.end_s / 86_400.0
-        self.requests = np.array([len(agent.mine) for agent in simulation.agents])  # int64[A], in all
+        self._first = training.cast.first  # int64[A], each agent's first actor
+        self.requests = np.add.reduceat([len(actor.mine) for actor in simulation.agents], self._first)
         self.n_links = len(simulation.scenario.network.link_ids)
         self.history = History.of(training.progress.frame(), training.run.team.agents)
 
@@ -161,7 +162,9 @@ class Watch:
         """Add the counters as they stand to the history."""
         stream = self._stream.copy()
         stream["clock"] = np.minimum(stream["clock"], self._training.end_s)  # later, flows only leave
-        sample = np.stack([stream[name].astype(float) for name in COUNTERS], axis=1)  # (A, C)
+        counters = np.stack([stream[name].astype(float) for name in COUNTERS], axis=1)  # an actor a row
+        sample = np.add.reduceat(counters, self._first)  # (A, C)
+        sample[:, CLOCK] = np.minimum.reduceat(counters[:, CLOCK], self._first)
         is_over = all(self._training.is_done) or self._training.simulation.stopped
         if is_over and np.array_equal(sample, self.history.latest):
             return  # nothing is served any more: records are being written

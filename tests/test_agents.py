@@ -345,9 +345,9 @@ def test_a_stop_from_a_widget_ends_the_run_as_stopped(toy, monkeypatch):
     """Whoever holds the simulation may call stop from any thread."""
     made = Simulation.__init__
 
-    def remember(self, *rest):
-        made(self, *rest)
-        if rest[-1] and any(rest[-1]):
+    def remember(self, *rest, **named):
+        made(self, *rest, **named)
+        if self.options.learn:
             stop_soon(self)
 
     monkeypatch.setattr(Simulation, "__init__", remember)

@@ -17,7 +17,7 @@ from test_agents import WALL_CLOCK, same_weights
 from test_rollout import stop_soon
 
 import amarl_core.agents
-from amarl_core import checkpoint
+from amarl_core import actors, checkpoint
 from amarl_core.agents import train, training_trace
 from amarl_core.audit import audit
 from amarl_core.errors import AmarlError, RunError
@@ -71,6 +71,30 @@ def test_a_training_stopped_at_random_events_is_the_uninterrupted_one(toy, tmp_p
     resumed = train_with_stops(toy, tmp_path, random.Random(seed), events // 2, **choices)
     assert resumed.timing["resumed"] >= 1
     assert_the_same(resumed, whole)
+
+
+def test_several_actors_of_an_agent_go_on_exactly_where_they_were(toy, tmp_path):
+    choices = dict(method="amarl", seed=6, days=DAYS, deterministic=True, actors={"video": 2, "ar": 3})
+    whole = train(toy, **choices)
+    resumed = train_with_stops(toy, tmp_path, random.Random(6), len(whole.simulation.ledger()) // 2, **choices)
+    assert resumed.timing["resumed"] >= 1
+    assert_the_same(resumed, whole)
+    paused = train(toy, folder=tmp_path / "paused", checkpoint_s=0.03, **choices)
+    assert paused.timing["checkpoints"] >= 2
+    assert_the_same(paused, whole)
+
+
+def test_a_training_goes_on_with_as_many_actors_as_it_began_with(toy, tmp_path, monkeypatch):
+    """However many cores the machine has by then."""
+    choices = dict(method="amarl", seed=0, days=4, actors="by_load")
+    monkeypatch.setattr(actors, "usable_cores", lambda: 4)
+    train(toy, folder=tmp_path, on_start=stop_after(2000), **choices)
+    counts = read_json(tmp_path / "checkpoint" / "checkpoint.json")["actors"]
+    monkeypatch.setattr(actors, "usable_cores", lambda: 1)
+    run = train(toy, folder=tmp_path, **choices)
+    assert run.timing["resumed"] == 1 and max(counts) > 1
+    assert [entry["actors"] for entry in run.timing["by_agent"].values()] == counts
+    assert run.timing["requests"] == len(training_trace(toy, run.config))
 
 
 def test_a_turn_that_was_interrupted_is_finished_first(toy, tmp_path):
@@ -157,9 +181,12 @@ def test_a_failed_training_goes_on_from_its_last_checkpoint(toy, tmp_path, monke
 
 
 # ------------------------------------------------------------------------------------------------ in threads
+@pytest.mark.parametrize("actors", ["one", {"video": 3}], ids=["one actor", "three actors"])
 @pytest.mark.parametrize("method", ["amarl", "sarl", "amarl-sync", "sarl-async"])
-def test_agents_in_threads_lose_nothing_and_serve_nothing_twice(toy, tmp_path, method):
-    run = train_with_stops(toy, tmp_path, random.Random(4), 4000, method=method, days=3, checkpoint_s=0.05)
+def test_agents_in_threads_lose_nothing_and_serve_nothing_twice(toy, tmp_path, method, actors):
+    actors = {"sarl": 3} if method == "sarl" and actors != "one" else actors
+    choices = dict(method=method, days=3, checkpoint_s=0.05, actors=actors)
+    run = train_with_stops(toy, tmp_path, random.Random(4), 4000, **choices)
     assert run.timing["resumed"] >= 1 and run.timing["checkpoints"] >= 1
     trace = training_trace(toy, run.config)
     decisions = run.simulation.decisions()

@@ -18,16 +18,17 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
      "rollout", "arrival", "clocks", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap",
      "window_plans", "turns"},
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock",
-     "checkpoint", "boards"},
+     "checkpoint", "boards", "actors", "shared_policies"},
     {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "ablate_masks", "stats",
      "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
-    {"oracle", "verdicts", "asynchrony", "forms"},
+    {"oracle", "verdicts", "asynchrony", "forms", "actor_gain"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
      "field_plots", "async_plots", "mask_plots", "import_plots",
      "maps", "map_layout", "map_symbols", "utilisation", "hop_view", "hop_walk", "catalogue",
-     "explore", "explore_plots", "background", "watch", "live_table", "live_curves", "live_cost"},
+     "explore", "explore_plots", "background", "watch", "live_table", "live_curves", "live_cost",
+     "actor_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 PATHS = {path.stem: path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
@@ -92,7 +93,16 @@ def test_no_import_cycles():
         ("papermill", {"batch"}),
         (
             "matplotlib",
-            {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "import_plots"},
+            {
+                "look",
+                "plots",
+                "failure_plots",
+                "learning_plots",
+                "verdict_plots",
+                "mask_plots",
+                "import_plots",
+                "actor_plots",
+            },
         ),
         ("topohub", {"graph_files"}),
         ("defusedxml", {"graph_files", "demand_matrices"}),

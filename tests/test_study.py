@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from test_rollout import stop_soon
 
-from amarl_core import study
+from amarl_core import actor_gain, study
 from amarl_core.agents import train
 from amarl_core.audit import audit
 from amarl_core.baselines import RULES
@@ -79,6 +79,12 @@ def test_the_cost_of_the_live_view_was_measured_in_pairs(done):
     rows = read_frame(done / "live_cost.parquet")
     assert rows["view"].value_counts().to_dict() == {view: PROFILES["smoke"].repeats for view in (True, False)}
     assert (rows["train_s"] > 0).all() and (rows["view_s"] > 0).eq(rows["view"]).all()
+
+
+def test_actors_by_load_were_compared_on_a_skewed_mix(done):
+    rows = read_frame(done / "actors.parquet")
+    assert rows["form"].value_counts().to_dict() == dict.fromkeys(actor_gain.FORMS, PROFILES["smoke"].repeats)
+    assert rows["violations"].sum() == 0 and (rows["train_s"] > 0).all()
 
 
 def test_every_run_of_the_study_was_audited_without_a_finding(done, toy):

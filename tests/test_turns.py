@@ -46,8 +46,9 @@ def both_ways(monkeypatch, world, trace, **choices):
         dict(method="amarl-serial", rollouts_per_day=40),
         dict(method="sarl", deterministic=True),
         dict(method="sarl-async", deterministic=True),
+        dict(method="sarl", deterministic=True, actors={"sarl": 3}),
     ],
-    ids=lambda choices: choices["method"],
+    ids=lambda choices: choices["method"] + " of 3" * ("actors" in choices),
 )
 @pytest.mark.parametrize("place", ["toy", "six services"])
 def test_the_compiled_loop_is_turn_taking_in_python_to_the_bit(monkeypatch, toy, place, choices):
