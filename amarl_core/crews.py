@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from typing import Any
@@ -79,6 +80,8 @@ class Processes(Crew):
 
     def renew(self) -> None:
         """Engage new processes."""
+        # a process that has grown much, as compiling makes it grow, is replaced by loky, which warns of it
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         share = max(1, usable_cores() // self.n_workers)
         self._executor = ProcessPoolExecutor(
             self.n_workers, initializer=_begin_worker, initargs=(os.getpid(), share), timeout=None

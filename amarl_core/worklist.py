@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 
 from amarl_core.crews import Crew, LostWorkerError, make_crew
 from amarl_core.runs import RunFolder, write_json
@@ -102,7 +102,7 @@ def run(
             "trials": [{"place": t.place, "kind": t.kind.name, "values": t.values} for t in study.trials],
         },
     )
-    n_open = len(worklist.waiting)
+    n_open = len(worklist.left)
     log.info("study %s: %d trials, %d of them finished", study.name, len(study.trials), len(study.trials) - n_open)
     if n_open:
         with make_crew(backend, jobs, scheduler, n_open) as crew:
@@ -121,49 +121,64 @@ class Worklist:
 
     def __init__(self, trials: Iterable[Trial], folder: Path) -> None:
         self.folder = folder
+        self.n_workers = 1
         self.ended: dict[Trial, Ended] = {}
         self.waiting: list[Trial] = []
+        self.running: set[Trial] = set()
         self.held: list[Trial] = []  # being done by another process
-        self.suspects: list[Trial] = []  # were being done when a process died: done alone now
+        self.suspects: list[Trial] = []  # were being done when a process died: done alone from now on
         self._seconds: dict[str, list[float]] = defaultdict(list)  # of trials that were done here, by kind
         for trial in trials:
             if RunFolder(folder / trial.place).is_finished:
                 self.ended[trial] = Ended(trial, "finished")
             else:
                 self.waiting.append(trial)
-        self.n = len(self.ended) + len(self.waiting)
 
     @property
-    def is_open(self) -> bool:
-        """Whether any trial is left that is not being done here."""
-        return bool(self.waiting or self.held or self.suspects)
+    def n(self) -> int:
+        """Number of trials."""
+        return len(self.ended) + len(self.left)
+
+    @property
+    def left(self) -> list[Trial]:
+        """The trials that have not ended."""
+        return [*self.waiting, *self.running, *self.held, *self.suspects]
 
     def take_ready(self) -> list[Trial]:
-        """Take the trials out of those that wait that have all they need; one whose need failed has failed."""
+        """Take what is to be done now: trials that have all they need, or else a suspect, alone.
+
+        A trial whose need failed has failed.
+        """
         ready, waiting = [], []
         for trial in self.waiting:
             needs = [self.ended.get(need) for need in trial.needs]
             failed = [need for need in needs if need is not None and need.status != "finished"]
             if failed:
-                self.note(Ended(trial, "failed", error=f"it needs {failed[0].trial}, which is {failed[0].status}"))
+                self.note(Ended(trial, "failed", error=f"it needs {failed[0].trial}, which {failed[0].status}"))
             elif all(needs):
                 ready.append(trial)
             else:
                 waiting.append(trial)
         self.waiting = waiting
+        if not ready and not self.running and self.suspects:
+            ready.append(self.suspects.pop())
+        self.running |= set(ready)
         return ready
 
     def note(self, ended: Ended) -> None:
         """Take note of how a trial ended, and say so."""
+        self.running.discard(ended.trial)
         if ended.status == "held":
             self.held.append(ended.trial)
             return
         self.ended[ended.trial] = ended
-        if ended.seconds:
+        if ended.seconds and ended.status == "finished":
             self._seconds[ended.trial.kind.name].append(ended.seconds)
-        how = f"{ended.status.upper()}: {ended.error}" if ended.error else ended.status
         level = logging.INFO if ended.status == "finished" else logging.WARNING
-        log.log(level, "[%d/%d] %s: %s, %.1f s", len(self.ended), self.n, ended.trial, how, ended.seconds)
+        took = f", {duration(ended.seconds)}" if ended.seconds else ""
+        what = f"{ended.trial}: {ended.status}{took}{f': {ended.error}' if ended.error else ''}"
+        left = self.seconds_left()
+        log.log(level, "[%d/%d] %s%s", len(self.ended), self.n, what, f"; about {duration(left)} left" if left else "")
 
     def note_death(self, trial: Trial, is_alone: bool) -> None:
         """Take note that the process died that a trial was given to.
@@ -172,8 +187,9 @@ class Worklist:
             trial: The trial.
             is_alone: Whether no other was being done, so that there is no doubt about which brought it down.
         """
-        place = RunFolder(self.folder / trial.place)
-        if place.is_finished or place.status == "new":  # it was done already, or had not begun
+        self.running.discard(trial)
+        status = RunFolder(self.folder / trial.place).status
+        if status != "running":  # it was done already, or had not begun
             self.waiting.insert(0, trial)
         elif is_alone:
             self.note(Ended(trial, "failed", error="its process died (killed, or out of memory)"))
@@ -184,58 +200,51 @@ class Worklist:
         """Let the trials that another process was doing be tried again."""
         self.waiting, self.held = [*self.waiting, *self.held], []
 
-    def seconds_left(self, running: Iterable[Trial], n_workers: int) -> float | None:
-        """Estimate the time left from what trials of each kind took so far; None when there is nothing to go by."""
-        left = [*self.waiting, *self.held, *self.suspects, *running]
-        if not left or any(trial.kind.name not in self._seconds for trial in left):
+    def seconds_left(self) -> float | None:
+        """Estimate the time left by the median of what trials of each kind took; None with nothing to go by."""
+        left = self.left
+        if any(trial.kind.name not in self._seconds for trial in left):
             return None
-        return sum(fmean(self._seconds[trial.kind.name]) for trial in left) / max(1, min(n_workers, len(left)))
+        seconds = sum(median(self._seconds[trial.kind.name]) for trial in left)
+        return seconds / max(1, min(self.n_workers, len(left)))
 
 
 def work(worklist: Worklist, crew: Crew) -> None:
     """Let a crew do a worklist to its end."""
     running: dict[Future, Trial] = {}
     looked = time.perf_counter()
-
-    def submit(trial: Trial) -> None:
-        running[crew.submit(carry_out, trial, worklist.folder)] = trial
-
-    while worklist.is_open or running:
+    while worklist.left:
+        worklist.n_workers = crew.n_workers
         for trial in worklist.take_ready():
-            submit(trial)
-        if not running and worklist.suspects:
-            submit(worklist.suspects.pop())
+            running[crew.submit(carry_out, trial, worklist.folder)] = trial
         has_room = len(running) < crew.n_workers
         if running:
-            done, _ = wait(running, LOOK_AGAIN_S if worklist.held and has_room else None, FIRST_COMPLETED)
+            timeout = LOOK_AGAIN_S if worklist.held and has_room else None
+            done, _ = wait(running, timeout, FIRST_COMPLETED)
             _collect(worklist, crew, running, done)
         elif worklist.held:
             time.sleep(LOOK_AGAIN_S)
-        if worklist.held and has_room and time.perf_counter() - looked > LOOK_AGAIN_S:
+        if worklist.held and has_room and time.perf_counter() - looked >= LOOK_AGAIN_S:
             looked = time.perf_counter()
             worklist.look_again()
 
 
 def _collect(worklist: Worklist, crew: Crew, running: dict[Future, Trial], done: Iterable[Future]) -> None:
     """Take note of what has ended; when a process died, engage a new crew and give it what was not done."""
-    lost, n_running = [], len(running)
+    lost, was_alone = [], len(running) == 1
     for future in done:
         trial = running.pop(future)
         try:
             worklist.note(future.result())
         except (BrokenExecutor, LostWorkerError):
             lost.append(trial)
-    if lost:
-        if crew.breaks_as_one:
-            lost += running.values()
-            running.clear()
-            crew.renew()
-        log.warning("a process died; %d trials are given out again", len(lost))
-        for trial in lost:
-            worklist.note_death(trial, is_alone=n_running == 1)
-    left = worklist.seconds_left(running.values(), crew.n_workers)
-    if left is not None:
-        log.info("about %s left", duration(left))
+    if lost and crew.breaks_as_one:
+        lost += running.values()
+        running.clear()
+        crew.renew()
+    for trial in lost:
+        log.warning("the process died that was to do %s", trial)
+        worklist.note_death(trial, was_alone)
 
 
 def duration(seconds: float) -> str:

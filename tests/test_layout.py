@@ -20,6 +20,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock",
      "checkpoint", "boards"},
     {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "ablate_masks", "stats",
+     "intervals", "effects",
      "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
     {"trials", "trial_kinds", "studies", "crews", "worklist"},
