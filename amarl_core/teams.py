@@ -9,7 +9,7 @@ import pandas as pd
 from sb3_contrib import MaskablePPO
 
 from amarl_core.arrays import World, make_world, observation_size, slot_count, truncated_nodes
-from amarl_core.config import TrainConfig, recorded_config
+from amarl_core.config import TrainConfig, make_config
 from amarl_core.inference import Nets, make_nets
 from amarl_core.policy import build_model, copy_weights, load_model, save_model
 from amarl_core.runs import RunFolder
@@ -92,7 +92,7 @@ def load_run(folder: str | Path, scenario) -> Run:
         RunError: an unfinished run, or a model that does not fit the scenario.
     """
     place = RunFolder(folder).require_finished()
-    config = recorded_config(place.json("config.json"))
+    config = make_config(**place.json("config.json"))
     run = untrained(scenario, config)
     n_slots = run.nets.actor_3.shape[2]
     run.models = [
