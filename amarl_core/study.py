@@ -15,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from amarl_core.config import METHODS
+from amarl_core.disruptions import FOLDER as DISRUPTIONS
+from amarl_core.disruptions import parts_of
 from amarl_core.errors import RunError
 from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, write_frame, write_json
 from amarl_core.scenario import load_scenario
@@ -87,6 +89,8 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     for step in ("forms", "asynchrony", "masks", "live_cost"):  # timed as well: nothing runs beside them
         if not (folder / f"{step}.parquet").exists():
             _step(step, folder)
+    if not (folder / DISRUPTIONS / "locks_all.parquet").exists():
+        _step("reaction", folder)
     _together(
         # the longest first, so that no core is left waiting for it
         [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists())
@@ -95,6 +99,11 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
             ("test", folder, f"--seed={seed}")
             for seed in plan.seeds
             if not (folder / f"audits_seed={seed}.parquet").exists()
+        ]
+        + [
+            ("disrupt", folder, f"--part={part}")
+            for part in parts_of(info)
+            if not (folder / DISRUPTIONS / f"failures_{part}.parquet").exists()
         ]
     )
     for name in ("audits", "verdicts"):
