@@ -146,8 +146,8 @@ def recovery_table(folder: Path) -> Table | Note:
     caption = (
         f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: arrivals only, an hour "
         "before, during the failure, an hour after. Lost: against the same day without the failure. Recovery: median "
-        f"minutes until GoS in windows of {WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} point of that day's until the "
-        "repair (after repair: for the rest of the hour); in brackets how many days did not get there."
+        f"minutes until GoS in windows of {WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} point of that day's "
+        "until the repair (after repair: for the rest of the hour); in brackets how many days did not get there."
     )
     return Table(pd.DataFrame(lines, columns=names), caption, ("method",))
 

@@ -50,8 +50,8 @@ def robustness_headline(folder: Path) -> dict:
     Returns:
         failures: by failure and method dropped, restored_percent, lost_points, recovery_min (None: over half of the
         days had not recovered before the repair), not_recovered, days. telemetry: by method and age in s, gos and
-        aborts. decision_us and commit_us: by order and threads, p50 and p99 of AMARL. locked_over_optimistic: by order and
-        threads, median of paired wall-clock ratios. violations: of both audits.
+        aborts. decision_us and commit_us: by order and threads, p50 and p99 of AMARL. locked_over_optimistic: by order
+        and threads, median of paired wall-clock ratios. violations: of both audits.
     """
     failures, telemetry, locks, times = (
         load_disruptions(folder, kind) for kind in ("failures", "telemetry", "locks", "times")
