@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amarl_core.disruption_records import load_disruptions, lost_points, not_measured, typical_minutes
+from amarl_core.disruption_records import load_disruptions, lock_ratio, lost_points, not_measured, typical_minutes
 from amarl_core.failures import REFERENCE
 from amarl_core.look import (
     METHOD_COLORS,
     METHOD_MARKERS,
+    Answer,
     Note,
     Picture,
     Table,
@@ -23,6 +24,7 @@ from amarl_core.look import (
     new_figure,
     with_interval,
 )
+from amarl_core.reaction import LOCKS
 from amarl_core.recovery import WINDOW_MIN, WITHIN_POINTS, moving
 from amarl_core.stats import bootstrap_ci
 
@@ -60,8 +62,36 @@ def _style(method: str) -> dict:
 
 def _evidence(frame: pd.DataFrame) -> str:
     """Say how many seeds and days stand behind a figure."""
-    seeds, days = frame.groupby("method")["seed"].nunique().max(), frame["day"].nunique()
+    seeds, days = int(frame.groupby("method")["seed"].nunique().max()), frame["day"].nunique()
     return f"n = {seeds} seed{'s' * (seeds > 1)} of the learners, {days} held-out weekday{'s' * (days > 1)}"
+
+
+def disruption_answer(folder: Path) -> Answer | Note:
+    """Answer: what do failures and late telemetry cost, and are decisions fast enough?"""
+    frames = [load_disruptions(folder, kind) for kind in ("failures", "telemetry", "times", "locks")]
+    if any(frame is None for frame in frames):
+        return not_measured(folder)
+    rows, late, times, locks = frames
+    worst = lost_points(rows).groupby(rows["failure"]).mean().idxmax()
+    part = rows[rows["failure"] == worst]
+    lost = lost_points(part).groupby(part["method"]).mean()
+    restored = part.groupby("method")["restored"].sum() / part.groupby("method")["dropped"].sum().clip(lower=1)
+    rule = lost.drop(["sarl", "amarl"]).idxmin()
+    names = {"amarl": "AMARL", "sarl": "SARL", rule: method_name(rule)}
+    costs = listing(f"{lost[method]:.1f} points under {name}" for method, name in names.items())
+    age = late[late["method"] == "amarl"].groupby("age_s")["gos"].mean()
+    mine = times[(times["method"] == "amarl") & (times["lock"] == LOCKS[0]) & (times["order"] == "free")]
+    p99 = mine[mine["kind"] == "request"].groupby("threads")["p99"].median()
+    ratio = locks[(locks["method"] == "amarl") & (locks["order"] == "free")].groupby("threads")
+    threads = 2 if 2 in ratio.groups else max(ratio.groups)
+    return Answer(
+        f"The worst failure, {failure_name(worst)}, costs {costs} of GoS while it lasts; of the flows that AMARL has "
+        f"dropped, {100 * restored['amarl']:.0f} % are accepted again at once. Telemetry {age.index[-1]:g} s old costs "
+        f"AMARL {age.iloc[0] - age.iloc[-1]:.1f} points, 1 s old {age.iloc[0] - age[1.0]:.2f}. On {threads} threads 99 "
+        f"of 100 requests are routed and committed within {p99[threads] / 1000:.2g} ms, where a near-real-time RIC has "
+        f"10 ms; one lock around the whole routing takes {np.median(lock_ratio(ratio.get_group(threads))):.2f} of the "
+        "time."
+    )
 
 
 def failure_figure(folder: Path, failures: tuple[str, ...] = ("three_links", "edge_site")) -> Picture | Note:

@@ -7,6 +7,7 @@ import pytest
 from fake_disruptions import FAILURES, write_disruptions
 
 from amarl_core.disruption_plots import (
+    disruption_answer,
     failed_table,
     failure_figure,
     recovery_table,
@@ -37,6 +38,12 @@ def test_a_study_without_these_records_says_how_to_make_them(tmp_path, show):
 
 def test_the_headline_of_a_study_without_these_records_is_empty(tmp_path):
     assert robustness_headline(tmp_path) == {}
+
+
+def test_the_answer_is_computed_from_the_records(study, tmp_path):
+    text = disruption_answer(study).text
+    assert all(said in text for said in ("a CU site", "1.2 points", "0.042 ms", "1.98 of the time"))
+    assert disruption_answer(tmp_path) == not_measured(tmp_path)
 
 
 @pytest.mark.parametrize("draw", FIGURES)
