@@ -27,6 +27,7 @@ KERNEL_SOURCES = (
     "arrival.py",
     "clocks.py",
     "turns.py",
+    "telemetry.py",
     "label_heap.py",
     "search.py",
     "k_shortest.py",

@@ -49,6 +49,11 @@ STREAM = np.dtype(
 )
 
 
+TIMES = np.dtype([("began_ns", "i8"), ("plan_ns", "i8"), ("commit_ns", "i8"), ("routing_wait_ns", "i8")])
+"""Wall-clock of one request, over all its attempts: snapshot and plan, commit with its wait for the store's lock, and
+the wait for the lock of the whole routing, where there is one."""
+
+
 class Options(NamedTuple):
     """Scalars of a run, resolved from the configuration."""
 
@@ -64,6 +69,7 @@ class Options(NamedTuple):
     most_charged: float  # for one request
     gamma: float
     gae_lambda: float
+    locks_routing: int = 0  # 1: free order holds one lock from snapshot to commit
 
 
 class Records(NamedTuple):
@@ -144,6 +150,8 @@ class Arena(NamedTuple):
     lanes: Lanes
     departures: Flows  # arrival order: one heap, owned by whoever settles
     n_departures: np.ndarray  # int64[1]
+    routing_mutex: np.ndarray  # int64[16], held from snapshot to commit with Options.locks_routing
+    times: np.ndarray  # TIMES[n], or TIMES[0]: nothing is timed
 
 
 class Agent(NamedTuple):

@@ -12,7 +12,7 @@ from amarl_core.arena import AHEAD, BUSY, DONE, EVENTS_PER_CALL, FULL, NO_LEDGER
 from amarl_core.departures import pop, push
 from amarl_core.gate import announce, slowest, wait_for
 from amarl_core.inference import actor, critic, most_likely, sample
-from amarl_core.native import INLINE, KERNEL
+from amarl_core.native import INLINE, KERNEL, lock, now_ns, unlock
 from amarl_core.prices import charge
 from amarl_core.routing import (
     ACCEPTED,
@@ -84,6 +84,8 @@ def plan(arena, agent, options, row, policy):
         agent.stream[0].steps += 1
         take(world, work, request, work.slot_link[slot])
     write_route(arena.records, work, row)
+    if arena.times.shape[0] > 0:
+        arena.times[row].plan_ns += now_ns() - arena.times[row].began_ns
     return w.cause == ACCEPTED
 
 
@@ -108,6 +110,8 @@ def write_route(records, work, row):
 @njit(**INLINE)
 def look_at_store(arena, work, row):
     """Take a fresh snapshot and start a walk on it."""
+    if arena.times.shape[0] > 0:
+        arena.times[row].began_ns = now_ns()
     version = read_snapshot(arena.shared, work.snapshot)
     begin(arena.world, work, arena.requests[row], version)
 
@@ -118,6 +122,8 @@ def try_commit(arena, work, stream, row):
     records = arena.records
     record = records.rows[row]
     request = arena.requests[row]
+    is_timed = arena.times.shape[0] > 0
+    began_ns = now_ns() if is_timed else 0
     n = route_delta(
         arena.world,
         records.links[row],
@@ -138,6 +144,8 @@ def try_commit(arena, work, stream, row):
         request.t_s,
         record.snapshot_version,
     )
+    if is_timed:
+        arena.times[row].commit_ns += now_ns() - began_ns
     if lacking == -1:
         record.commit_version = version
         stream.commits += 1
@@ -197,16 +205,28 @@ def close_episode(agent, options, first, accepted, hold):
 
 
 @njit(**INLINE)
+def _lock_routing(arena, row):
+    """Take the lock of the whole routing: the pessimistic way, under which no commit can abort."""
+    waited = lock(arena.routing_mutex)
+    if arena.times.shape[0] > 0:
+        arena.times[row].routing_wait_ns += waited
+
+
+@njit(**INLINE)
 def _serve_one(arena, agent, options, row):
     """Plan, commit and, after a conflict, plan again: one request in free order. Returns a negative code on failure."""
     stream = agent.stream[0]
     policy = arena.requests[row].agent
     while True:
         first = agent.buffer.fill[0]
+        if options.locks_routing:
+            _lock_routing(arena, row)
         look_at_store(arena, agent.work, row)
         committed = 0
         if plan(arena, agent, options, row, policy):
             committed = try_commit(arena, agent.work, stream, row)
+        if options.locks_routing:
+            unlock(arena.routing_mutex)
         if options.learn:
             close_episode(agent, options, first, committed == 1, arena.world.hold[arena.requests[row].service])
         if committed < 0:

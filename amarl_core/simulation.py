@@ -16,6 +16,7 @@ from amarl_core.arena import (
     DONE,
     NO_LEDGER,
     NO_ROOM,
+    TIMES,
     TURN,
     Agent,
     Arena,
@@ -34,6 +35,7 @@ from amarl_core.clocks import serve_clocks
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
 from amarl_core.inference import Nets, make_scratch
+from amarl_core.native import new_mutex
 from amarl_core.rollout import serve_free
 from amarl_core.routing import ACCEPTED, CAUSES, MASKS, SLOT_ORDERS
 from amarl_core.store import STOP, ledger_frame, make_shared
@@ -68,7 +70,13 @@ class Team:
 
 
 def options_for(
-    config: TrainConfig, *, learn: bool = False, attempts: int = 1, lag_s: float = np.inf, window: int = 0
+    config: TrainConfig,
+    *,
+    learn: bool = False,
+    attempts: int = 1,
+    lag_s: float = np.inf,
+    window: int = 0,
+    locks_routing: bool = False,
 ) -> Options:
     """Return the kernels' scalars for a configuration."""
     rules = Rules(
@@ -90,6 +98,7 @@ def options_for(
         float(config.most_charged),
         float(config.gamma),
         float(config.gae_lambda),
+        int(locks_routing),
     )
 
 
@@ -125,6 +134,7 @@ class Simulation:
         buffer_sizes: decisions of each actor's rollout; zeros when nobody learns.
         n_ledger: rows of the ledger; by default enough for every attempt and departure.
         cast: the team's actors; by default one each.
+        is_timed: note in `arena.times` how long every request's plans and commits take.
     """
 
     def __init__(
@@ -138,6 +148,7 @@ class Simulation:
         buffer_sizes: list[int] | None = None,
         n_ledger: int | None = None,
         cast: Cast | None = None,
+        is_timed: bool = False,
     ):
         if trace.service_ids != tuple(scenario.service_ids) or trace.node_ids != tuple(scenario.network.node_ids):
             raise AmarlError(
@@ -165,6 +176,8 @@ class Simulation:
             make_lanes(mine, [peak_active(trace.t_s[rows], trace.hold_s[rows]) for rows in mine]),
             make_flows(n_active),
             np.zeros(1, np.int64),
+            new_mutex(),
+            np.zeros(n if is_timed else 0, TIMES),
         )
         n_inputs = observation_size(world, n_slots)
         self.rollouts = make_rollouts(buffer_sizes or [0] * n_agents, n_inputs, n_slots)
@@ -344,8 +357,8 @@ def run_threads(
     return clocked
 
 
-def play(simulation: Simulation, order: str) -> Clocked:
-    """Serve a whole trace, every agent in a thread of its own (in the order `pipeline`, all on one).
+def play(simulation: Simulation, order: str, n_threads: int | None = None) -> Clocked:
+    """Serve a whole trace with a thread for every agent, or so many (in the order `pipeline`, all on one).
 
     Raises:
         AmarlError: an unknown order.
@@ -353,7 +366,7 @@ def play(simulation: Simulation, order: str) -> Clocked:
     """
     if order not in ORDERS:
         raise AmarlError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")
-    names = simulation.team.agents[:1] if order == "pipeline" else simulation.team.agents
+    names = simulation.team.agents[: 1 if order == "pipeline" else n_threads]
     return run_threads(names, lambda a: _serve_to_the_end(simulation, a, order), simulation.stop)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from amarl_core import actor_gain, forms
+from amarl_core import actor_gain, forms, reaction
 from amarl_core.ablate_masks import mask_ablation
 from amarl_core.agents import train, training_trace
 from amarl_core.asynchrony import SHORT, settings, sweep
@@ -21,6 +21,8 @@ from amarl_core.audit import audit
 from amarl_core.baselines import RULES, tuned
 from amarl_core.bounds import day_bound
 from amarl_core.config import METHODS
+from amarl_core.disruptions import FOLDER as DISRUPTIONS
+from amarl_core.disruptions import disrupt
 from amarl_core.errors import RunError
 from amarl_core.evaluation import Played, play_trace, time_trace
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name, write_frame, write_json
@@ -255,6 +257,17 @@ def actors_step(folder: Path, info: dict) -> None:
     write_frame(folder / actor_gain.RECORD, actor_gain.measure(mixed, repeats, days))
 
 
+def reaction_step(folder: Path, info: dict) -> None:
+    """Time decisions and commits on threads, with and without one lock around the whole routing."""
+    scenario, seed = load_scenario(info["scenario"]), info["seeds"][0]
+    runs = [load_run(folder / method / f"seed={seed}", scenario) for method in METHODS]
+    threads = reaction.THREADS if info["profile"] == "full" else reaction.THREADS[::2]
+    trace = scenario.test_trace(info["test_days"][0])
+    times, quantiles = reaction.measure(runs, trace, info["repeats"], threads)
+    write_frame(folder / DISRUPTIONS / "times_all.parquet", quantiles)
+    write_frame(folder / DISRUPTIONS / "locks_all.parquet", times)
+
+
 WHOLE = {
     "rules": rules_step,
     "duel": duel_step,
@@ -264,6 +277,7 @@ WHOLE = {
     "masks": masks_step,
     "live_cost": live_cost_step,
     "actors": actors_step,
+    "reaction": reaction_step,
 }
 """Steps that are done once for all methods and seeds."""
 
@@ -271,12 +285,13 @@ WHOLE = {
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run one step of a study that `study.run_study` has begun."""
     parser = argparse.ArgumentParser(description="One step of a study; `make reproduce` runs them all.")
-    parser.add_argument("step", choices=("train", "test", "bound", "form", *WHOLE))
+    parser.add_argument("step", choices=("train", "test", "bound", "disrupt", "form", *WHOLE))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--day")
     parser.add_argument("--form", choices=forms.FORMS)
+    parser.add_argument("--part")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for chatty in ("audit", "bound_program"):
@@ -291,6 +306,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
             bound_step(options.folder, info, options.day)
         elif options.step == "form":
             form_step(options.folder, info, options.form)
+        elif options.step == "disrupt":
+            disrupt(options.folder, info, options.part)
         else:
             WHOLE[options.step](options.folder, info)
     except RunError as error:

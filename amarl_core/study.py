@@ -15,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from amarl_core.config import METHODS
+from amarl_core.disruptions import FOLDER as DISRUPTIONS
+from amarl_core.disruptions import parts_of
 from amarl_core.errors import RunError
 from amarl_core.forms import FORMS
 from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, write_frame, write_json
@@ -35,6 +37,7 @@ TIMED = {
     "masks": "masks.parquet",
     "live_cost": "live_cost.parquet",
     "actors": "actors.parquet",
+    "reaction": f"{DISRUPTIONS}/locks_all.parquet",
 }
 """Steps that nothing runs beside, since they are timed, and the record that each of them writes last."""
 
@@ -105,6 +108,11 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
             if not (folder / f"audits_seed={seed}.parquet").exists()
         ]
         + [("form", folder, f"--form={form}") for form in FORMS if not (folder / "forms" / f"{form}.parquet").exists()]
+        + [
+            ("disrupt", folder, f"--part={part}")
+            for part in parts_of(info)
+            if not (folder / DISRUPTIONS / f"failures_{part}.parquet").exists()
+        ]
     )
     parts = [read_frame(folder / "forms" / f"{form}.parquet") for form in FORMS]
     write_frame(folder / "forms.parquet", pd.concat(parts, ignore_index=True))

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_disruptions import write_disruptions
 
 from amarl_core import batch
 from amarl_core.asynchrony import settings
@@ -365,6 +366,7 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
     (folder / "bounds").mkdir()
     for day in (DAYS[0], DAYS[-1]):
         fake_bounds(day).to_parquet(folder / "bounds" / f"{day}.parquet")
+    write_disruptions(folder, seeds)
     pd.DataFrame(duel).to_parquet(folder / "duel.parquet")
     pd.DataFrame(audits).to_parquet(folder / "audits.parquet")
     write_json(folder / "stock.json", {"env_steps": 20_480, "seconds": 27.3, "steps_per_s": 750.2})

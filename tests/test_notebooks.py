@@ -11,6 +11,7 @@ from fake_study import shared_pages
 from amarl_core import (
     async_plots,
     batch,
+    disruption_plots,
     explore_plots,
     failure_plots,
     field_plots,
@@ -38,7 +39,8 @@ def code_cells(notebook):
 
 
 def test_the_notebooks_of_the_study_are_there():
-    of_the_study = {"20_train", "30_gos_curves", "40_failure_causes", "50_baselines_and_bound", "60_asynchrony"}
+    of_the_study = {"20_train", "30_gos_curves", "40_failure_causes", "50_baselines_and_bound", "60_asynchrony",
+                    "75_failures"}  # fmt: skip
     exploring = {"00_quickstart", "10_explore_network_and_traffic"}
     assert of_the_study | exploring | {"90_reproduce_paper"} <= set(NAMES)
 
@@ -117,6 +119,10 @@ def test_the_page_on_rules_gives_the_answers_of_its_records(smoke_study):
 def test_the_page_on_asynchrony_gives_the_answer_of_its_records(smoke_study):
     forms = async_plots.forms_of(paper.gather(smoke_study), records.load_forms(smoke_study))
     assert async_plots.async_answer(records.load_sweep(smoke_study), forms).text in page("60_asynchrony")
+
+
+def test_the_page_on_failures_gives_the_answer_of_its_records(smoke_study):
+    assert disruption_plots.disruption_answer(smoke_study.folder).text in page("75_failures")
 
 
 def test_the_quickstart_routes_commits_aborts_trains_and_compares():

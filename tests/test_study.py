@@ -15,8 +15,12 @@ from amarl_core.agents import train
 from amarl_core.audit import audit
 from amarl_core.baselines import RULES
 from amarl_core.config import METHODS
+from amarl_core.disruption_records import load_disruptions
+from amarl_core.disruptions import DISRUPTED_RULES
 from amarl_core.errors import RunError
+from amarl_core.failures import read_failures
 from amarl_core.forms import FORMS
+from amarl_core.late_news import AGES_S
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
 from amarl_core.scenario import load_scenario
 from amarl_core.steps import VARIANTS
@@ -85,6 +89,16 @@ def test_actors_by_load_were_compared_on_a_skewed_mix(done):
     rows = read_frame(done / "actors.parquet")
     assert rows["form"].value_counts().to_dict() == dict.fromkeys(actor_gain.FORMS, PROFILES["smoke"].repeats)
     assert rows["violations"].sum() == 0 and (rows["train_s"] > 0).all()
+
+
+def test_days_that_went_wrong_were_served_and_audited_without_a_finding(done):
+    failures, telemetry, locks = (load_disruptions(done, kind) for kind in ("failures", "telemetry", "locks"))
+    methods = {*METHODS, *DISRUPTED_RULES}
+    assert set(failures["method"]) == set(telemetry["method"]) == methods
+    assert len(failures) == len(methods) * len(read_failures()) and len(telemetry) == len(methods) * len(AGES_S)
+    assert failures[["violations", "audit_violations"]].to_numpy().sum() == telemetry["violations"].sum() == 0
+    assert (failures["dropped"] >= failures["restored"]).all() and failures["dropped"].sum() > 0
+    assert set(locks["order"]) == {"free", "arrival"} and locks["repeat"].nunique() == PROFILES["smoke"].repeats
 
 
 def test_every_run_of_the_study_was_audited_without_a_finding(done, toy):
