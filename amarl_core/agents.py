@@ -30,6 +30,7 @@ from amarl_core.progress import Progress
 from amarl_core.runs import RunFolder, provenance, usable_cores
 from amarl_core.simulation import Simulation, options_for, run_threads
 from amarl_core.teams import Run, record, untrained
+from amarl_core.timeline import Timeline
 from amarl_core.traces import Trace, repeat
 from amarl_core.turns import NOBODY
 
@@ -127,6 +128,7 @@ class Training:
         self.generators = [np.random.default_rng(stream) for stream in streams]
         self.progress = Progress(run.team.agents, len(trace), run.folder, on_progress)
         self.spent = Spent()
+        self.timeline = Timeline()
 
     def learn(self, a: int) -> None:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
@@ -178,7 +180,7 @@ class Training:
         start = time.perf_counter()
         code = self.simulation.roll_out(a, horizon_s)
         self.is_interrupted[a] = code == STOPPED
-        return code, time.perf_counter() - start
+        return code, self.timeline.note(a, "rollout", start) - start
 
     def _learn_from_rollout(self, a: int, code: int, rollout_s: float) -> None:
         """Update agent a's policy if its rollout is complete, and note what happened."""
@@ -187,7 +189,9 @@ class Training:
         if code == FULL or (code == DONE and n >= 2):
             with nullcontext() if a == self.busiest or self.config.is_synchronised else self.update_slots:
                 with self.one_policy:
+                    begun = self.timeline.note(a, "queue", start)
                     stats = self._update(a, n)
+                    self.timeline.note(a, "update", begun)
             agent.buffer.fill[0] = 0
         self.progress.note(a, agent, stats, n, rollout_s, time.perf_counter() - start)
 
@@ -227,6 +231,7 @@ class Training:
 
         Ctrl-C is a stop; it is not raised again.
         """
+        self.timeline.begin()
         while True:
             pause_at = time.perf_counter() + (every_s if checkpoint else np.inf)
             self._run_threads(pause_at, min(0.2, every_s))

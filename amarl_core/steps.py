@@ -225,6 +225,13 @@ def live_cost_step(folder: Path, info: dict) -> None:
     write_frame(folder / live_cost.RECORD, live_cost.measure(info["scenario"], info["repeats"], days))
 
 
+def performance_step(folder: Path, info: dict) -> None:
+    """Measure where the time goes, how it scales, and what limits it."""
+    from amarl_core.performance import measure  # here: the peers would only weigh on the other steps
+
+    measure(folder, info)
+
+
 WHOLE = {
     "rules": rules_step,
     "duel": duel_step,
@@ -233,6 +240,7 @@ WHOLE = {
     "asynchrony": asynchrony_step,
     "masks": masks_step,
     "live_cost": live_cost_step,
+    "performance": performance_step,
 }
 """Steps that are done once for all methods and seeds."""
 

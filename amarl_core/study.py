@@ -87,6 +87,8 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     for step in ("forms", "asynchrony", "masks", "live_cost"):  # timed as well: nothing runs beside them
         if not (folder / f"{step}.parquet").exists():
             _step(step, folder)
+    if not (folder / "performance" / "performance.json").exists():
+        _step("performance", folder)
     _together(
         # the longest first, so that no core is left waiting for it
         [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists())

@@ -16,18 +16,19 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
      "imported", "idle_routes", "load_size", "placement", "scenario_files", "makers"},
     {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
      "rollout", "arrival", "clocks", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap",
-     "window_plans", "turns"},
+     "window_plans", "turns", "stopwatch"},
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock",
-     "checkpoint", "boards"},
+     "checkpoint", "boards", "timeline", "peers"},
     {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "ablate_masks", "stats",
      "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
-    {"oracle", "verdicts", "asynchrony", "forms"},
+    {"oracle", "verdicts", "asynchrony", "forms", "phases", "scaling", "growth", "limits", "performance"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
      "field_plots", "async_plots", "mask_plots", "import_plots",
      "maps", "map_layout", "map_symbols", "utilisation", "hop_view", "hop_walk", "catalogue",
-     "explore", "explore_plots", "background", "watch", "live_table", "live_curves", "live_cost"},
+     "explore", "explore_plots", "background", "watch", "live_table", "live_curves", "live_cost",
+     "time_to_gos", "perf_records", "perf_plots", "scale_plots"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 PATHS = {path.stem: path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
@@ -88,7 +89,7 @@ def test_no_import_cycles():
     ("library", "allowed"),
     [
         ("ipywidgets", {"live", "explore"}),
-        ("torch", {"policy", "ppo_update", "agents", "stock"}),  # stock is the untouched sb3-contrib peer
+        ("torch", {"policy", "ppo_update", "agents", "stock", "peers", "limits"}),  # stock: the untouched peer
         ("papermill", {"batch"}),
         (
             "matplotlib",
