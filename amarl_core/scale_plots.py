@@ -101,7 +101,7 @@ def _threads(cores: pd.DataFrame, threads: pd.DataFrame) -> Picture:
     right.set_title("serving a day")
     right.legend(loc="lower right")
     legend_below(figure, left, 2)
-    n = table.index[-1]
+    n = int(table.index[-1])
     finding = (
         f"On {n} core{'s' * (n > 1)} AMARL trains {table['speed_up'].iloc[-1]:.2f} times as fast as SARL; serving "
         "gains "

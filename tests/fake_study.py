@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_performance import write_performance
 
 from amarl_core import batch
 from amarl_core.asynchrony import settings
@@ -367,6 +368,7 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
         fake_bounds(day).to_parquet(folder / "bounds" / f"{day}.parquet")
     pd.DataFrame(duel).to_parquet(folder / "duel.parquet")
     pd.DataFrame(audits).to_parquet(folder / "audits.parquet")
+    write_performance(folder, list(SERVICES))
     write_json(folder / "stock.json", {"env_steps": 20_480, "seconds": 27.3, "steps_per_s": 750.2})
     write_json(
         folder / "study.json",
