@@ -81,9 +81,8 @@ def _timeline(rows: pd.DataFrame, seconds: float) -> Picture:
     waiting = (waits["end_s"] - waits["start_s"]).sum() / (len(busy) * rows["end_s"].max())
     n = (rows["interval"] == "update").sum()
     finding = (
-        f"Agents never meet: {n} updates fall where they fall, and {100 * waiting:.0f} % of all agents' time is "
-        "waiting "
-        "for the slowest clock"
+        f"Every agent updates in its own time ({n} updates); {100 * waiting:.0f} % of all agents' time is waiting for "
+        "the slowest clock"
     )
     caption = (
         f"{seconds:g} s from the middle of one profiled training of {rows['end_s'].max():.1f} s, one seed; agents by "
@@ -219,7 +218,7 @@ def performance_answer(measured: Measured, progress: pd.DataFrame) -> Answer:
     if len(measured["phases"]):
         work = work_shares(measured["phases"], "amarl").sort_values(ascending=False)
         parts = listing(f"{share:.0f} % {NAMES[phase]}" for phase, share in work.head(4).items())
-        said.append(f"Of AMARL's work {parts}; waiting for the lock {work.get('lock', 0.0):.2f} %.")
+        said.append(f"Of AMARL's work, {parts}; waiting for the lock is {work.get('lock', 0.0):.2f} %.")
     said.append(f"{time_to_gos_finding(progress)}.")
     limits = measured.limits
     if limits:

@@ -53,12 +53,11 @@ def _services(rows: pd.DataFrame, cores: int) -> Picture:
     _draw_speed_up(left, table)
     left.set(xlabel="agents (services)")
     right.bar(range(len(table)), 100 * table["share"], color=REFERENCE_COLORS[1], width=0.6)
-    right.axhline(100 / cores, color=REFERENCE_COLORS[0], linestyle="--", linewidth=1.1)
-    right.text(
-        len(table) - 0.5, 100 / cores + 2, f"above this line the share binds {cores} cores", ha="right", fontsize=8
-    )
+    right.axhline(100 / cores, color=REFERENCE_COLORS[0], linestyle="--", linewidth=1.1,
+                  label=f"above, it binds {cores} cores")  # fmt: skip
+    right.legend(loc="upper right")
     right.set(xticks=range(len(table)), xticklabels=[str(n) for n in table.index], ylim=(0, 105))
-    right.set(xlabel="agents (services)", ylabel="busiest agent's share of the work (%)")
+    right.set(xlabel="agents (services)", ylabel="busiest agent's share (%)")
     legend_below(figure, left, 2)
     best, last = table["speed_up"].idxmax(), table.iloc[-1]
     of_bound = 100 * table.loc[best, "speed_up"] / table.loc[best, "amdahl"]
@@ -126,7 +125,7 @@ def growth_figure(measured: Measured) -> Picture | Note:
 
 @drawing
 def _growth(sizes: pd.DataFrame, load: pd.DataFrame) -> Picture:
-    figure, (left, right) = new_figure(columns=2, height_in=3.2)
+    figure, (left, right) = new_figure(columns=2, height_in=3.7)
     colors = {"search": "#0b5c8a", "policy": "#e0a92e", "other": "#6b4e9b", "update": "#d55e00"}
     finding = ""
     if len(sizes):
@@ -142,7 +141,7 @@ def _growth(sizes: pd.DataFrame, load: pd.DataFrame) -> Picture:
             f"From {table.index[0]} to {table.index[-1]:,} nodes a decision goes from {total.iloc[0]:.1f} to "
             f"{total.iloc[-1]:.0f} µs, the searches as nodes to the power {slope:.1f}; "
         )
-    left.set(xlabel="nodes", ylabel="µs a decision (SARL, one thread)")
+    left.set(xlabel="nodes", ylabel="µs a decision")
     for method in METHODS:
         own = load[load["method"] == method]
         right.plot(own["requests"] / 1000, own["train_s"], marker=METHOD_MARKERS[method], markersize=5,
@@ -157,7 +156,7 @@ def _growth(sizes: pd.DataFrame, load: pd.DataFrame) -> Picture:
         f"{grown:.1f} times the requests take AMARL {times['amarl']:.1f} and SARL {times['sarl']:.1f} times as long"
     )
     caption = (
-        "Left: generated networks with as many requests on each, one training of a day each. Right: the study's "
+        "Left: SARL on one thread, generated networks with as many requests on each, one training of a day each. Right: the study's "
         "network "
         "at several loads, one training each; requests that find nothing free cost less."
     )

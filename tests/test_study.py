@@ -17,6 +17,10 @@ from amarl_core.baselines import RULES
 from amarl_core.config import METHODS
 from amarl_core.errors import RunError
 from amarl_core.forms import FORMS
+from amarl_core.growth import can_generate
+from amarl_core.perf_records import FRAMES, load_performance
+from amarl_core.performance import PLANS
+from amarl_core.records import load_study
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
 from amarl_core.scenario import load_scenario
 from amarl_core.steps import VARIANTS
@@ -79,6 +83,18 @@ def test_the_cost_of_the_live_view_was_measured_in_pairs(done):
     rows = read_frame(done / "live_cost.parquet")
     assert rows["view"].value_counts().to_dict() == {view: PROFILES["smoke"].repeats for view in (True, False)}
     assert (rows["train_s"] > 0).all() and (rows["view_s"] > 0).eq(rows["view"]).all()
+
+
+def test_where_the_time_goes_was_measured_in_full(done):
+    measured = load_performance(load_study(done))
+    plan = PLANS["smoke"]
+    missing = set(FRAMES) - set(measured.frames) - (set() if can_generate() else {"sizes"})
+    assert not missing and measured.limits["gflops"]["shapes_1"] > 0
+    assert set(measured["services"]["n_services"]) == set(plan.services)
+    assert set(measured["peers"]["peer"]) == set(plan.peers)
+    totals = measured["phases"].groupby(["method", "agent"])["seconds"].sum()
+    train_s = measured["phases"].groupby(["method", "agent"])["train_s"].first()
+    assert totals.to_numpy() == pytest.approx(train_s.to_numpy(), rel=1e-6)
 
 
 def test_every_run_of_the_study_was_audited_without_a_finding(done, toy):
