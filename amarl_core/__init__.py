@@ -14,6 +14,7 @@ __version__ = "0.3.0"
 
 KERNEL_SOURCES = (
     "native.py",
+    "stopwatch.py",
     "store.py",
     "arrays.py",
     "prices.py",

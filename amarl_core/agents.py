@@ -33,6 +33,7 @@ from amarl_core.runs import RunFolder, provenance, usable_cores
 from amarl_core.shared_policies import SharedPolicies
 from amarl_core.simulation import Simulation, options_for, run_threads
 from amarl_core.teams import Run, record, untrained
+from amarl_core.timeline import Timeline
 from amarl_core.traces import Trace, repeat
 from amarl_core.turns import NOBODY
 
@@ -136,6 +137,7 @@ class Training:
         self.generators = [np.random.default_rng(stream) for stream in streams]
         self.progress = Progress(cast, len(trace), run.folder, on_progress)
         self.spent = Spent()
+        self.timeline = Timeline()
 
     def learn(self, a: int) -> None:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
@@ -185,7 +187,7 @@ class Training:
         start = time.perf_counter()
         code = self.simulation.roll_out(a, horizon_s)
         self.is_interrupted[a] = code == STOPPED
-        return code, time.perf_counter() - start
+        return code, self.timeline.note(a, "rollout", start) - start
 
     def _learn_from_rollout(self, a: int, code: int, rollout_s: float) -> None:
         """Update agent a's policy if its rollout is complete, and note what happened."""
@@ -194,7 +196,9 @@ class Training:
         if code == FULL or (code == DONE and n >= 2):
             with nullcontext() if self.is_busiest[a] or self.config.is_synchronised else self.update_slots:
                 with self.policies.locks[a]:
+                    begun = self.timeline.note(a, "queue", start)
                     stats = self._update(a, n)
+                    self.timeline.note(a, "update", begun)
             agent.buffer.fill[0] = 0
         self.progress.note(a, agent, stats, n, rollout_s, time.perf_counter() - start)
 
@@ -234,6 +238,7 @@ class Training:
 
         Ctrl-C is a stop; it is not raised again.
         """
+        self.timeline.begin()
         while True:
             pause_at = time.perf_counter() + (every_s if checkpoint else np.inf)
             self._run_threads(pause_at, min(0.2, every_s))

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from amarl_core.stopwatch import make_watch
+
 SLOT_FEATURES = 8
 GLOBAL_FEATURES = 7
 
@@ -100,6 +102,7 @@ class Work(NamedTuple):
     reach_link: np.ndarray  # float64[E], delay, infinite without room, ms
     resources: np.ndarray  # int64[H + K], delta of a route
     amounts: np.ndarray  # int64[H + K]
+    watch: np.ndarray  # see `stopwatch`
 
 
 class Rules(NamedTuple):
@@ -218,4 +221,5 @@ def make_work(world: World, n_slots: int, max_hops: int) -> Work:
         np.zeros(e),
         np.zeros(max_hops + k, np.int64),
         np.zeros(max_hops + k, np.int64),
+        make_watch(),
     )

@@ -77,6 +77,7 @@ def study_jobs(study: str, scenario: str, seed: int) -> list[Job]:
         Job("50_baselines_and_bound", reading),
         Job("60_asynchrony", reading),
         Job("75_failures", reading),
+        Job("80_performance", reading),
         *(Job("20_train", {"method": method, **training}) for method in ("sarl", "amarl")),
     ]
 

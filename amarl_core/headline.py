@@ -7,6 +7,7 @@ import numpy as np
 
 from amarl_core.async_plots import forms_of
 from amarl_core.paper import Evidence, gather
+from amarl_core.perf_records import perf_headline
 from amarl_core.records import (
     METHODS,
     Study,
@@ -66,7 +67,7 @@ def headline(evidence: Evidence) -> dict:
         "command": study.info["command"],
         "reproduce_s": study.info["seconds"],
     }
-    return result
+    return result | perf_headline(study)
 
 
 def _of_method(evidence: Evidence, method: str) -> dict:

@@ -42,7 +42,7 @@ _mutex_unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(types
 _cond_signal = types.ExternalFunction("pthread_cond_signal", types.int32(types.uintp))
 _cond_timedwait = types.ExternalFunction("pthread_cond_timedwait", types.int32(types.uintp, types.uintp, types.uintp))
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
-_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
+clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uintp))
 
 _libc = ctypes.CDLL(None, use_errno=False)  # CDLL, not PyDLL: it lets go of the interpreter lock while it waits
 
@@ -116,7 +116,7 @@ def signal(condition):
 def wait(condition, mutex, at_most_ns):
     """Wait on a condition, with its mutex held, for at most so many nanoseconds."""
     until = np.empty(2, np.int64)  # struct timespec: seconds, nanoseconds
-    _clock_gettime(CLOCK_REALTIME, until.ctypes.data)
+    clock_gettime(CLOCK_REALTIME, until.ctypes.data)
     nanoseconds = until[1] + at_most_ns
     until[0] += nanoseconds // 1_000_000_000
     until[1] = nanoseconds % 1_000_000_000
@@ -128,5 +128,5 @@ def wait(condition, mutex, at_most_ns):
 def now_ns():
     """Return wall-clock nanoseconds."""
     time = np.empty(2, np.int64)
-    _clock_gettime(CLOCK_REALTIME, time.ctypes.data)
+    clock_gettime(CLOCK_REALTIME, time.ctypes.data)
     return time[0] * 1_000_000_000 + time[1]

@@ -25,6 +25,7 @@ from amarl_core.routing import (
     take,
     to_decision,
 )
+from amarl_core.stopwatch import COMMIT, EVENTS, FORWARD, OBSERVE, RELEASE, SNAPSHOT, begin_laps, lap, lap_of_lag
 from amarl_core.store import STOP, commit, read_snapshot, release
 
 SERVED_ANYWAY = 4
@@ -65,8 +66,10 @@ def plan(arena, agent, options, row, policy):
     while to_decision(world, work, request, options.rules):
         is_first = not w.priced
         observe(world, work, request, options.rules)
+        lap(work.watch, OBSERVE)
         if is_first and _refuses(arena, agent, options, row, policy):
             w.cause = REFUSED
+            lap(work.watch, FORWARD)
             break
         actor(arena.nets, policy, work.observation, agent.scratch)
         if options.learn:
@@ -82,6 +85,7 @@ def plan(arena, agent, options, row, policy):
         else:
             slot = most_likely(agent.scratch.logits, work.mask)
         agent.stream[0].steps += 1
+        lap(work.watch, FORWARD)
         take(world, work, request, work.slot_link[slot])
     write_route(arena.records, work, row)
     if arena.times.shape[0] > 0:
@@ -112,8 +116,9 @@ def look_at_store(arena, work, row):
     """Take a fresh snapshot and start a walk on it."""
     if arena.times.shape[0] > 0:
         arena.times[row].began_ns = now_ns()
-    version = read_snapshot(arena.shared, work.snapshot)
+    version = read_snapshot(arena.shared, work.snapshot, work.watch)
     begin(arena.world, work, arena.requests[row], version)
+    lap(work.watch, SNAPSHOT)
 
 
 @njit(**KERNEL)
@@ -143,9 +148,11 @@ def try_commit(arena, work, stream, row):
         request.agent,
         request.t_s,
         record.snapshot_version,
+        work.watch,
     )
     if is_timed:
         arena.times[row].commit_ns += now_ns() - began_ns
+    lap(work.watch, COMMIT)
     if lacking == -1:
         record.commit_version = version
         stream.commits += 1
@@ -173,7 +180,9 @@ def depart(arena, work, row, t_s):
         work.resources,
         work.amounts,
     )
-    return release(arena.shared, work.resources, work.amounts, n, row, request.agent, t_s)
+    version = release(arena.shared, work.resources, work.amounts, n, row, request.agent, t_s, work.watch)
+    lap(work.watch, RELEASE)
+    return version
 
 
 @njit(**KERNEL)
@@ -284,6 +293,7 @@ def serve_free(arena, agent, options, horizon_s):
         DONE, FULL, BUSY, STOPPED, AHEAD, NO_LEDGER or NO_ROOM.
     """
     stream, gate, buffer = agent.stream[0], arena.gate, agent.buffer
+    begin_laps(agent.work.watch)
     for _ in range(EVENTS_PER_CALL):
         if arena.shared.control[STOP]:
             return STOPPED
@@ -300,9 +310,14 @@ def serve_free(arena, agent, options, horizon_s):
             return DONE
         if options.lag_s < np.inf and t_s - slowest(gate) > options.lag_s:
             # waking at half the lag hands the core over in batches instead of event by event
-            if not wait_for(arena, agent, t_s - 0.5 * options.lag_s):
+            lap(agent.work.watch, EVENTS)
+            is_reached = wait_for(arena, agent, t_s - 0.5 * options.lag_s)
+            lap_of_lag(agent.work.watch)
+            if not is_reached:
                 return BUSY
+        lap(agent.work.watch, EVENTS)
         code = serve_event(arena, agent, options, arrival, departure)
         if code != DONE:
             return code
+    lap(agent.work.watch, EVENTS)
     return BUSY

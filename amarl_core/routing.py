@@ -12,6 +12,7 @@ from amarl_core.arrays import GLOBAL_FEATURES, SLOT_FEATURES
 from amarl_core.native import INLINE, INNER
 from amarl_core.prices import need_mcpu, price_of, price_to_go
 from amarl_core.reach import completes_without, look_ahead
+from amarl_core.stopwatch import MASK, PRICES, REACH, lap
 
 CAUSES = (
     "accepted",
@@ -164,6 +165,7 @@ def look(world, work, request, rules):
     done = w.stage == world.chain_length[request.service]
     if rules.mask == REACHABLE:
         look_ahead(world, work, request)
+        lap(work.watch, REACH)
     n = 0
     for i in range(world.out_start[w.node], world.out_start[w.node + 1]):
         link = world.out_links[i]
@@ -193,6 +195,7 @@ def look(world, work, request, rules):
     for i in range(n_kept, n):
         if work.slot_cause[i] == FREE_SLOT and w.n_valid == 0:
             w.cause = NO_SLOT
+    lap(work.watch, MASK)
     return w.n_valid
 
 
@@ -212,6 +215,7 @@ def observe(world, work, request, rules):
     g = work.observation[SLOT_FEATURES * n_slots :]
     if not w.priced:  # the first choice of this request
         price_to_go(world, work, request, stage)
+        lap(work.watch, PRICES)
         w.priced = 1
         hour = request.t_s % 86400.0 / 3600.0
         g[:] = 0.0

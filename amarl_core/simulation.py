@@ -38,6 +38,7 @@ from amarl_core.inference import Nets, make_scratch
 from amarl_core.native import new_mutex
 from amarl_core.rollout import serve_free
 from amarl_core.routing import ACCEPTED, CAUSES, MASKS, SLOT_ORDERS
+from amarl_core.stopwatch import ON
 from amarl_core.store import STOP, ledger_frame, make_shared
 from amarl_core.turns import serve_turns
 
@@ -191,6 +192,11 @@ class Simulation:
                     buffer_of.py_func(self.rollouts, a),
                 )
             )
+
+    def time_phases(self) -> None:
+        """Let every thread measure what it does from now on (`stopwatch`), at the cost of reading the clock."""
+        for agent in self.agents:
+            agent.work.watch[ON] = 1
 
     def stop(self) -> None:
         """Ask every agent to return at its next event."""

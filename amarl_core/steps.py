@@ -268,6 +268,13 @@ def reaction_step(folder: Path, info: dict) -> None:
     write_frame(folder / DISRUPTIONS / "locks_all.parquet", times)
 
 
+def performance_step(folder: Path, info: dict) -> None:
+    """Measure where the time goes, how it scales, and what limits it."""
+    from amarl_core.performance import measure  # here: the peers would only weigh on the other steps
+
+    measure(folder, info)
+
+
 WHOLE = {
     "rules": rules_step,
     "duel": duel_step,
@@ -278,6 +285,7 @@ WHOLE = {
     "live_cost": live_cost_step,
     "actors": actors_step,
     "reaction": reaction_step,
+    "performance": performance_step,
 }
 """Steps that are done once for all methods and seeds."""
 

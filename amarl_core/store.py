@@ -16,6 +16,7 @@ from numba import njit
 
 from amarl_core.errors import AmarlError
 from amarl_core.native import INLINE, INNER, held, lock, new_mutex, unlock
+from amarl_core.stopwatch import note_lock
 
 COMMIT, ABORT, RELEASE = 0, 1, 2
 KINDS = ("commit", "abort", "release")
@@ -65,7 +66,7 @@ def make_shared(capacity_kbps: np.ndarray, budget_mcpu: np.ndarray, n_ledger: in
 
 
 @njit(**INLINE)
-def read_snapshot(shared, into):
+def read_snapshot(shared, into, watch=None):
     """Copy the state under the lock into int64[R]; return its version."""
     waited = lock(shared.mutex)
     for r in range(into.shape[0]):
@@ -73,6 +74,8 @@ def read_snapshot(shared, into):
     version = shared.control[VERSION]
     shared.control[LOCK_WAIT_NS] += waited
     unlock(shared.mutex)
+    if watch is not None:
+        note_lock(watch, waited)
     return version
 
 
@@ -91,7 +94,7 @@ def _write_ledger(shared, kind, row, agent, t_s, snapshot_version, resource):
 
 
 @njit(**INLINE)
-def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version):
+def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version, watch=None):
     """Apply a delta or none of it.
 
     Args:
@@ -100,6 +103,7 @@ def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version):
         amounts: int64[>= n], what is asked of each.
         n: entries of the delta.
         row, agent, t_s, snapshot_version: for the ledger.
+        watch: of the thread, which notes a wait for the lock.
 
     Returns:
         (resource, version): resource is -1 on a commit, else the first one without room (or FULL_LEDGER);
@@ -126,11 +130,13 @@ def commit(shared, resources, amounts, n, row, agent, t_s, snapshot_version):
         _write_ledger(shared, ABORT, row, agent, t_s, snapshot_version, lacking)
     version = shared.control[VERSION]
     unlock(shared.mutex)
+    if watch is not None:
+        note_lock(watch, waited)
     return lacking, version
 
 
 @njit(**INLINE)
-def release(shared, resources, amounts, n, row, agent, t_s):
+def release(shared, resources, amounts, n, row, agent, t_s, watch=None):
     """Give a committed delta back; return the store's version, or FULL_LEDGER."""
     waited = lock(shared.mutex)
     shared.control[LOCK_WAIT_NS] += waited
@@ -143,6 +149,8 @@ def release(shared, resources, amounts, n, row, agent, t_s):
     _write_ledger(shared, RELEASE, row, agent, t_s, -1, -1)
     version = shared.control[VERSION]
     unlock(shared.mutex)
+    if watch is not None:
+        note_lock(watch, waited)
     return version
 
 

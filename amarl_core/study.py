@@ -38,6 +38,7 @@ TIMED = {
     "live_cost": "live_cost.parquet",
     "actors": "actors.parquet",
     "reaction": f"{DISRUPTIONS}/locks_all.parquet",
+    "performance": "performance/performance.json",
 }
 """Steps that nothing runs beside, since they are timed, and the record that each of them writes last."""
 

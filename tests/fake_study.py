@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_disruptions import write_disruptions
+from fake_performance import write_performance
 
 from amarl_core import batch
 from amarl_core.asynchrony import settings
@@ -369,6 +370,7 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
     write_disruptions(folder, seeds)
     pd.DataFrame(duel).to_parquet(folder / "duel.parquet")
     pd.DataFrame(audits).to_parquet(folder / "audits.parquet")
+    write_performance(folder, list(SERVICES))
     write_json(folder / "stock.json", {"env_steps": 20_480, "seconds": 27.3, "steps_per_s": 750.2})
     write_json(
         folder / "study.json",

@@ -17,6 +17,8 @@ from amarl_core import (
     field_plots,
     mask_plots,
     paper,
+    perf_plots,
+    perf_records,
     records,
     targets,
     verdict_plots,
@@ -40,7 +42,7 @@ def code_cells(notebook):
 
 def test_the_notebooks_of_the_study_are_there():
     of_the_study = {"20_train", "30_gos_curves", "40_failure_causes", "50_baselines_and_bound", "60_asynchrony",
-                    "75_failures"}  # fmt: skip
+                    "75_failures", "80_performance"}  # fmt: skip
     exploring = {"00_quickstart", "10_explore_network_and_traffic"}
     assert of_the_study | exploring | {"90_reproduce_paper"} <= set(NAMES)
 
@@ -123,6 +125,11 @@ def test_the_page_on_asynchrony_gives_the_answer_of_its_records(smoke_study):
 
 def test_the_page_on_failures_gives_the_answer_of_its_records(smoke_study):
     assert disruption_plots.disruption_answer(smoke_study.folder).text in page("75_failures")
+
+
+def test_the_page_on_speed_gives_the_answer_of_its_records(smoke_study):
+    measured = perf_records.load_performance(smoke_study)
+    assert perf_plots.performance_answer(measured, records.load_progress(smoke_study)).text in page("80_performance")
 
 
 def test_the_quickstart_routes_commits_aborts_trains_and_compares():

@@ -20,7 +20,11 @@ from amarl_core.disruptions import DISRUPTED_RULES
 from amarl_core.errors import RunError
 from amarl_core.failures import read_failures
 from amarl_core.forms import FORMS
+from amarl_core.growth import can_generate
 from amarl_core.late_news import AGES_S
+from amarl_core.perf_records import FRAMES, load_performance
+from amarl_core.performance import PLANS
+from amarl_core.records import load_study
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
 from amarl_core.scenario import load_scenario
 from amarl_core.steps import VARIANTS
@@ -99,6 +103,18 @@ def test_days_that_went_wrong_were_served_and_audited_without_a_finding(done):
     assert failures[["violations", "audit_violations"]].to_numpy().sum() == telemetry["violations"].sum() == 0
     assert (failures["dropped"] >= failures["restored"]).all() and failures["dropped"].sum() > 0
     assert set(locks["order"]) == {"free", "arrival"} and locks["repeat"].nunique() == PROFILES["smoke"].repeats
+
+
+def test_where_the_time_goes_was_measured_in_full(done):
+    measured = load_performance(load_study(done))
+    plan = PLANS["smoke"]
+    missing = set(FRAMES) - set(measured.frames) - (set() if can_generate() else {"sizes"})
+    assert not missing and measured.limits["gflops"]["shapes_1"] > 0
+    assert set(measured["services"]["n_services"]) == set(plan.services)
+    assert set(measured["peers"]["peer"]) == set(plan.peers)
+    totals = measured["phases"].groupby(["method", "agent"])["seconds"].sum()
+    train_s = measured["phases"].groupby(["method", "agent"])["train_s"].first()
+    assert totals.to_numpy() == pytest.approx(train_s.to_numpy(), rel=1e-6)
 
 
 def test_every_run_of_the_study_was_audited_without_a_finding(done, toy):
