@@ -157,7 +157,8 @@ def _growth(sizes: pd.DataFrame, load: pd.DataFrame) -> Picture:
     )
     caption = (
         "Left: SARL on one thread, generated networks with as many requests on each, one training of a day "
-        "each. Right: the study's network at several loads, one training each; requests that find nothing free cost less."
+        "each. Right: the study's network at several loads, one training each; requests that find nothing free "
+        "cost less."
     )
     return finish(figure, finding, caption)
 
