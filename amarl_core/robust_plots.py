@@ -234,9 +234,10 @@ def robust_answer(shifts: pd.DataFrame) -> Answer:
     worst = [(method_name(method), *worst_loss(shifts, method)) for method in (*METHODS, best)]
     lost = listing(f"{points:.1f} points for {name} ({overlay})" for name, overlay, points in worst)
     return Answer(
-        f"The abstract's claim of {CLAIM}: {verdict}. Over {len(names)} demand shifts AMARL's loss against its ordinary "
-        f"day is smaller than SARL's by {found} points; it accepts {against} points more than SARL and {rule} more "
-        f"than {method_name(best)}, which needs no training. The worst loss of any shift is {lost}. (Rule: {RULE}.)"
+        f"The abstract's claim of {CLAIM}: {verdict}. Over {len(names)} demand shifts AMARL's loss against its own "
+        f"ordinary day is smaller than SARL's by {found} points; it accepts {against} points more than SARL and {rule} "
+        f"more than {method_name(best)}, which needs no training. The worst loss of any shift is {lost}. "
+        f"(Rule: {RULE}.)"
     )
 
 

@@ -302,13 +302,14 @@ def fake_robustness(
     who += [(rule, 0, day) for rule in rules for day in days]
     shifts, sizes, drift = [], [], []
     for overlay, family, service, factor, lost in (
-        ("ordinary", "ordinary", "", 1.0, 0.0), ("load-050", "load", "", 0.5, -1.5), ("load-200", "load", "", 2.0, 30.0),
-        ("iot-300", "service mix", "massive_iot", 3.0, 4.0), ("video-300", "service mix", "video_streaming", 3.0, 35.0),
+        ("ordinary", "ordinary", "", 1.0, 0.0), ("load-050", "load", "", 0.5, -1.5),
+        ("load-200", "load", "", 2.0, 30.0), ("iot-300", "service mix", "massive_iot", 3.0, 4.0),
+        ("video-300", "service mix", "video_streaming", 3.0, 35.0),
         ("grand-prix", "hot spot", "", 1.0, 0.6), ("sibling-1", "unseen network", "", 1.0, 1.5),
     ):  # fmt: skip
         for method, seed, day in who:
-            gos = 98.4 - lost * (1.02 if method == "sarl" else 1.0) - 2.0 * (method == rules[2]) + rng.normal(0, 0.05)
-            n = int(1000 * factor)
+            gos = 98.4 - lost * (1.02 if method == "sarl" else 1.0) - 2.0 * (method == rules[2])
+            gos, n = gos + rng.normal(0, 0.05), int(1000 * factor)
             counts = {f"offered_{s}": int(n * about[0]) for s, about in SERVICES.items()}
             counts |= {f"accepted_{s}": int(counts[f"offered_{s}"] * (1 - 0.02 * about[2]))
                        for s, about in SERVICES.items()}  # fmt: skip
