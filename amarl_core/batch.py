@@ -1,7 +1,9 @@
-"""The command line: run a notebook and export its page, or reproduce the whole study.
+"""The command line: run a notebook and export its page, reproduce the whole study, or do a study of your own.
 
 python -m amarl_core.batch run 30_gos_curves -p study quick
 python -m amarl_core.batch reproduce --profile quick
+python -m amarl_core.batch study                    the studies there are
+python -m amarl_core.batch study seeds --jobs 2     do one of them, or go on with it
 python -m amarl_core.batch pages --study quick      the pages of a study that exists
 python -m amarl_core.batch figures --study quick    Figures 2 and 3 and the headline table, for the README
 """
@@ -270,6 +272,23 @@ def figures(study_name: str, folder: Path) -> list[Path]:
     return written
 
 
+def do_study(name: str | None, reports: Path, jobs: int | None, backend: str, scheduler: str | None) -> int:
+    """Do what is not done yet of a study, or list the studies there are; return the exit code."""
+    from amarl_core.runs import RunFolder
+    from amarl_core.studies import known_studies, read_study
+    from amarl_core.worklist import run
+
+    if name is not None:
+        report = run(read_study(name), reports / "runs", jobs=jobs, backend=backend, scheduler=scheduler)
+        say(report.summary())
+        return 0 if report.ok else 1
+    for known in known_studies():
+        study = read_study(known)
+        done = [trial for trial in study.trials if RunFolder(study.folder(reports / "runs") / trial.place).is_finished]
+        say(f"{known:<12} {len(done):>4} of {len(study.trials):>4} trials finished   {study.question}")
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     top = argparse.ArgumentParser(prog="python -m amarl_core.batch", description=__doc__.splitlines()[0])
@@ -280,11 +299,16 @@ def parser() -> argparse.ArgumentParser:
     whole = commands.add_parser("reproduce", help="train, test, audit and report everything")
     whole.add_argument("--profile", default="full", help="full (default), quick or smoke")
     whole.add_argument("--study", help="name of the run folder; by default the profile's name")
+    trials = commands.add_parser("study", help="do a study of data/studies or of a TOML file; without NAME list them")
+    trials.add_argument("name", nargs="?", metavar="NAME", help="name in data/studies, or a TOML file")
+    trials.add_argument("--jobs", type=int, help="processes at once (default: one a core; 0: none but this one)")
+    trials.add_argument("--backend", default="local", help="local (default) or dask")
+    trials.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://127.0.0.1:8786")
     again = commands.add_parser("pages", help="make the pages of a study again, from its records")
     again.add_argument("--study", default="full")
     pictures = commands.add_parser("figures", help="write the README's figures and table to reports/figures")
     pictures.add_argument("--study", default="full")
-    for command in (run, whole, again):
+    for command in (run, whole, trials, again):
         command.add_argument("--reports", type=Path, default=REPORTS, help="folder of pages and runs")
     return top
 
@@ -302,6 +326,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"{options.reports / page.href} ... {seconds:.0f} s")
         elif options.command == "reproduce":
             reproduce(options.profile, options.study or options.profile, options.reports)
+        elif options.command == "study":
+            return do_study(options.name, options.reports, options.jobs, options.backend, options.scheduler)
         elif options.command == "pages":
             say(
                 str(

@@ -123,6 +123,8 @@ SELFISH = dict(beta=0.0, hop_cost=0.02, slot_order="static", may_refuse=False)
 def make_config(**choices: object) -> TrainConfig:
     """Return a configuration; an unknown name is refused with the valid ones.
 
+    A `lag_s` of None is no bound: JSON, in which configurations are kept, has no word for infinity.
+
     Raises:
         AmarlError: an unknown name or a value out of range.
     """
@@ -130,4 +132,6 @@ def make_config(**choices: object) -> TrainConfig:
     unknown = sorted(set(choices) - set(valid))
     if unknown:
         raise AmarlError(f"unknown setting {', '.join(unknown)}; the valid ones are {', '.join(valid)}")
+    if "lag_s" in choices and choices["lag_s"] is None:
+        choices["lag_s"] = float("inf")
     return TrainConfig(**choices)

@@ -25,6 +25,10 @@ class RunError(AmarlError):
     """A run, a method, a model or a setting is not usable."""
 
 
+class HeldError(RunError):
+    """Another process is writing the run; it may be looked at again later."""
+
+
 class AuditError(AmarlError):
     """Recorded decisions or a ledger contradict the rules."""
 

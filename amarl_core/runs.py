@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from amarl_core.errors import RunError
+from amarl_core.errors import HeldError, RunError
 
 ROOT = Path("reports") / "runs"
 STATUSES = ("running", "finished", "stopped", "failed")
@@ -42,8 +42,14 @@ VARIANT_SUFFIX = {"arrival3": "", "arrival1": "_attempts1", "free3": "_free", "t
 
 PACKAGES = ("numpy", "numba", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "pandas", "pyarrow")
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+CORES_SETTING = "AMARL_CORES"
+"""Environment variable: at most so many cores are used, whatever the machine has."""
+
 _INSTEAD = "load it, choose another study or seed, or delete the folder to run it again"
-_RUN_FILES = ("config.json", "provenance.json", "timing.json", "*.parquet", "model", "checkpoint", "tensorboard")
+_RUN_FILES = (
+    "config.json", "provenance.json", "timing.json", "outcome.json", "error.txt", "*.parquet", "model", "checkpoint",
+    "tensorboard",
+)  # fmt: skip
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -176,7 +182,8 @@ class RunFolder:
             provenance: See ``provenance``; kept as provenance.json when given.
 
         Raises:
-            RunError: The run is finished, or another process is writing it.
+            RunError: The run is finished.
+            HeldError: Another process is writing it.
         """
         self._take()
         if self.status != "new":
@@ -191,7 +198,8 @@ class RunFolder:
         """Go on with an unfinished run, and keep what it has recorded.
 
         Raises:
-            RunError: The run is new or finished, or another process is writing it.
+            RunError: The run is new or finished.
+            HeldError: Another process is writing it.
         """
         if self.status == "new":
             raise RunError(f"{self.path}: there is no run to go on with; start it")
@@ -201,14 +209,22 @@ class RunFolder:
 
     def _take(self) -> None:
         """Hold the folder's lock file."""
-        if self.is_finished:
-            raise RunError(f"{self.path}: this run is finished and is never overwritten; {_INSTEAD}")
+        self._refuse_finished()
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
         except Timeout as error:
             message = "another run is writing this folder; wait for it to end, or choose another study or seed"
-            raise RunError(f"{self.path}: {message}") from error
+            raise HeldError(f"{self.path}: {message}") from error
+        try:
+            self._refuse_finished()  # another process may have finished it just before the lock was taken
+        except RunError:
+            self._lock.release()
+            raise
+
+    def _refuse_finished(self) -> None:
+        if self.is_finished:
+            raise RunError(f"{self.path}: this run is finished and is never overwritten; {_INSTEAD}")
 
     def finish(self) -> None:
         """Mark the run finished: from now on its records are results.
@@ -319,10 +335,10 @@ def provenance(scenario: Any = None, traces: Iterable[Any] = ()) -> dict[str, An
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Count the cores that this process may use: at most AMARL_CORES, if the environment sets it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get(CORES_SETTING, "")
+    return max(1, min(cores, int(limit))) if limit.isdecimal() else cores
 
 
 def _write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
