@@ -1,15 +1,18 @@
 """The generator's rules for one request: its bundle, bandwidth, holding time and destination, drawn for many at once.
 
-Bundle and bandwidth of a session are uniform within the service's bounds, holding times exponential and in whole
-milliseconds, so that checksums do not depend on the machine. The order of the draws is part of the frozen days.
+Bundle and bandwidth of a session are uniform within the service's bounds, holding times exponential (or, in an overlay,
+heavy-tailed with the same mean) and in whole milliseconds, so that checksums do not depend on the machine. The order of
+the draws is part of the frozen days.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtri
 
 from amarl_core.services import Service
 
@@ -17,6 +20,24 @@ if TYPE_CHECKING:
     from amarl_core.traffic import Traffic
 
 _AT_ONCE = 200_000
+DISTRIBUTIONS = ("exponential", "lognormal", "pareto")
+
+
+@dataclass(frozen=True)
+class Holding:
+    """How holding times are distributed around a service's mean, which stays what it is.
+
+    Attributes:
+        distribution: One of `DISTRIBUTIONS`.
+        shape: Of the lognormal its sigma, of the Pareto its tail index alpha (above 1; the variance is infinite up to
+            2), of the exponential nothing.
+    """
+
+    distribution: str = "exponential"
+    shape: float = 0.0
+
+
+EXPONENTIAL = Holding()
 
 
 def draw_bundles(services: Sequence[Service], service: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -34,10 +55,31 @@ def draw_bundles(services: Sequence[Service], service: np.ndarray, rng: np.rando
     return bundle, rng.integers(bounds[:, 2], bounds[:, 3] + 1)
 
 
-def draw_holds_ms(services: Sequence[Service], service: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the holding time of each request in whole ms, at least 1, float64 [n]."""
+def draw_holds_ms(
+    services: Sequence[Service], service: np.ndarray, rng: np.random.Generator, holding: Holding = EXPONENTIAL
+) -> np.ndarray:
+    """Return the holding time of each request in whole ms, at least 1, float64 [n].
+
+    Every distribution takes the same draws: the request that holds longest under one does so under the others.
+
+    Args:
+        services: The services.
+        service: Index of each request's service, int [n].
+        rng: Generator to draw from.
+        holding: How they are distributed.
+    """
     hold_mean_s = np.array([p.hold_mean_s for p in services])[service]
-    return np.maximum(1, np.round(rng.standard_exponential(len(service)) * hold_mean_s * 1000.0))
+    relative = _of_mean_one(rng.standard_exponential(len(service)), holding)
+    return np.maximum(1, np.round(relative * hold_mean_s * 1000.0))
+
+
+def _of_mean_one(exponential: np.ndarray, holding: Holding) -> np.ndarray:
+    """Turn exponential draws, float64 [n], into those of another distribution of mean 1 with the same ranks."""
+    if holding.distribution == "lognormal":
+        return np.exp(-holding.shape * ndtri(np.exp(-exponential)) - holding.shape**2 / 2)
+    if holding.distribution == "pareto":
+        return (1 - 1 / holding.shape) * np.exp(exponential / holding.shape)
+    return exponential
 
 
 def draw_destinations(traffic: Traffic, service: np.ndarray, area: np.ndarray, rng: np.random.Generator) -> np.ndarray:

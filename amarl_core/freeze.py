@@ -12,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from amarl_core.errors import AmarlError
+from amarl_core.errors import AmarlError, ScenarioError, problem
 from amarl_core.scenario import Scenario, load_scenario
 from amarl_core.settings import SETTINGS_FILE
 
@@ -31,6 +31,9 @@ def freeze(folder: str | Path) -> Scenario:
         The scenario as it now stands, every held-out day checked.
     """
     scenario = load_scenario(folder)
+    if scenario.overlays:
+        remedy = "Freeze its base; an overlay's days are drawn from the base's seed."
+        raise ScenarioError(problem(None, None, "scenario", str(folder), "a scenario without overlays", remedy))
     checksums = {}
     for day in scenario.test_days:
         trace = scenario.generate_test_day(day)

@@ -17,9 +17,11 @@ from amarl_core.records import (
     load_bounds,
     load_forms,
     load_masks,
+    load_robustness,
     load_study,
     load_verdicts,
 )
+from amarl_core.robust_verdict import summary
 from amarl_core.runs import read_json, write_json
 from amarl_core.scenario import load_scenario
 from amarl_core.stats import bootstrap_ci
@@ -53,6 +55,7 @@ def headline(evidence: Evidence) -> dict:
         "verdicts": _verdicts(study),
         "forms": _forms(evidence),
         "masks": _masks(study),
+        "robustness": summary(load_robustness(study)),
         "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},
         "gos_attempts_1": {method: float(gos_by_day(evidence.arrival1, method).mean()) for method in METHODS},
         "gos_free": {method: float(gos_by_day(evidence.free3, method).mean()) for method in METHODS},

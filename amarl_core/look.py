@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import matplotlib
 import pandas as pd
@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+Shown = TypeVar("Shown")
 
 # Blue and ochre differ in hue and in lightness, so they hold for colour-blind readers and in grey print.
 METHOD_COLORS = {"sarl": "#c98a12", "amarl": "#0b5c8a"}
@@ -261,3 +262,13 @@ class Note:
 
     def _repr_html_(self) -> str:
         return f'<p class="note">{html.escape(self.text)}</p>'
+
+
+def or_note(show: Callable[[pd.DataFrame], Shown]) -> Callable[[pd.DataFrame], Shown | Note]:
+    """Decorate a function of one frame: without rows it gives the note that the frame carries as attribute `note`."""
+
+    @wraps(show)
+    def show_or_say(frame: pd.DataFrame) -> Shown | Note:
+        return Note(frame.attrs.get("note", "Not measured in this study.")) if frame.empty else show(frame)
+
+    return show_or_say

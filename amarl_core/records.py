@@ -295,6 +295,33 @@ def load_masks(study: Study) -> pd.DataFrame:
     return read_frame(study.folder / "masks.parquet")
 
 
+def _robust(study: Study, name: str) -> pd.DataFrame:
+    """Read one of the records of the step `robustness`; a study without it gives an empty frame with a note."""
+    if not (study.folder / f"{name}.parquet").exists():
+        empty = pd.DataFrame()
+        command = f"python -m amarl_core.steps robustness {study.folder}"
+        empty.attrs["note"] = f"Not measured in this study yet: `{command}` takes some minutes."
+        return empty
+    frame = read_frame(study.folder / f"{name}.parquet")
+    is_rule = ~frame["method"].isin(METHODS)
+    return frame[frame["day"].isin(study.days) & (is_rule | frame["seed"].isin(study.seeds))]
+
+
+def load_robustness(study: Study) -> pd.DataFrame:
+    """Read what every method accepted under every shift; see `robustness.measure` for the columns."""
+    return _robust(study, "robustness")
+
+
+def load_sizes(study: Study) -> pd.DataFrame:
+    """Read accepted and offered requests of ordinary days by class of request size."""
+    return _robust(study, "robustness_sizes")
+
+
+def load_drift(study: Study) -> pd.DataFrame:
+    """Read flow-time over the latency bound of ordinary days; see `latency_drift`."""
+    return _robust(study, "robustness_drift")
+
+
 def load_bounds(study: Study) -> pd.DataFrame:
     """Read the upper bounds: columns day, weight, upper, primal, gap, covered ...; see `bound_day.DayBound`."""
     parts = [read_frame(path) for path in sorted((study.folder / "bounds").glob("*.parquet"))]

@@ -1,7 +1,8 @@
 """A scenario: a folder of small tables that defines the whole world, read and checked in one go.
 
 `load_scenario("montreal")` reads `data/montreal/`; `load_scenario("path/to/folder")` reads any other folder
-of the same form. `data/README.md` describes the files.
+of the same form; `load_scenario("montreal+load-200")` is Montreal with the overlay `data/overlays/load-200.toml`.
+`data/README.md` describes the files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from amarl_core.errors import ScenarioError, TraceError, problem
+from amarl_core.overlaid import overlaid_network, overlaid_placement, overlaid_traffic
+from amarl_core.overlays import SEPARATOR, Overlay, known_overlays, read_overlay
 from amarl_core.services import (
     CHAIN_SEPARATOR,
     Function,
@@ -34,6 +37,7 @@ from amarl_core.traffic import Traffic, generate_day, read_traffic
 logger = logging.getLogger(__name__)
 
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
+OVERLAYS_FOLDER = DATA_FOLDER / "overlays"
 DAYS_A_WEEK = 7
 WORKING_DAYS = 5
 TRAINING_STREAM = 0
@@ -63,6 +67,7 @@ class Scenario:
         delay_so_far: Least idle delay so far, float64 [S, K+1, N, N] by [service, stage, source, node].
         stub: True for a node entered only as a destination, bool [N].
         digest: sha256 of the defining files.
+        overlays: What changes the scenario in the folder, in order.
     """
 
     name: str
@@ -82,6 +87,7 @@ class Scenario:
     delay_so_far: np.ndarray
     stub: np.ndarray
     digest: str
+    overlays: tuple[Overlay, ...] = ()
 
     @property
     def cpu_cap(self) -> float:
@@ -149,6 +155,9 @@ class Scenario:
     def test_trace(self, day: str) -> Trace:
         """Return a held-out day, checked against its recorded checksum.
 
+        Under an overlay nothing is recorded: the day is drawn from the same seed, so where the overlay leaves the
+        traffic alone it is the same day, request by request.
+
         Args:
             day: One of `test_days`.
 
@@ -158,6 +167,8 @@ class Scenario:
         Raises:
             TraceError: The day is unknown, none is recorded for it, or it is not the day that was recorded.
         """
+        if self.overlays:
+            return self.generate_test_day(day)
         recorded = self.settings.frozen_sha256.get(day)
         if day in self.test_days and recorded is None:
             raise TraceError(
@@ -214,11 +225,35 @@ def find_folder(name_or_path: str | Path) -> Path:
     )
 
 
+def find_overlay(name: str) -> Path:
+    """Return the file of an overlay by its name, or list the known names."""
+    path = OVERLAYS_FOLDER / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(known_overlays(OVERLAYS_FOLDER))
+        raise ScenarioError(problem(None, None, "overlay", name, f"one of {known}", "Or give the path of a file."))
+    return path
+
+
+def _parts_of(name_or_path: str | Path) -> tuple[Path, tuple[Overlay, ...]]:
+    """Return the folder of a scenario and the overlays that its name adds."""
+    if str(name_or_path).endswith(".toml") and Path(name_or_path).is_file():
+        overlay = read_overlay(Path(name_or_path))
+        if not overlay.base:
+            expected = 'the scenario that it changes, such as base = "montreal"'
+            raise ScenarioError(problem(overlay.path, None, "base", "missing", expected))
+        return find_folder(overlay.base), (overlay,)
+    if isinstance(name_or_path, str) and not Path(name_or_path).exists():
+        base, *added = name_or_path.split(SEPARATOR)
+        return find_folder(base), tuple(read_overlay(find_overlay(name)) for name in added)
+    return find_folder(name_or_path), ()
+
+
 def load_scenario(name_or_path: str | Path) -> Scenario:
     """Read a scenario, checked in full.
 
     Args:
-        name_or_path: Name of a folder in `data/`, or the path of any scenario folder.
+        name_or_path: Name of a folder in `data/`, or the path of any scenario folder, followed by any number of
+            overlays of `data/overlays/` ("montreal+load-200"); or the path of an overlay that names its base.
 
     Returns:
         The scenario.
@@ -226,19 +261,26 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     Raises:
         ScenarioError: At the first fault, with file, row, column, value, expectation and remedy.
     """
-    folder = find_folder(name_or_path)
+    folder, overlays = _parts_of(name_or_path)
     settings = read_settings(folder)
+    for overlay in overlays:
+        name = f"{settings.name}{SEPARATOR}{overlay.name}"
+        settings = replace(settings, name=name, tables={**settings.tables, **overlay.tables}, frozen_digest="")
     tables = settings.tables
     network = read_network(tables["nodes"], tables["links"])
     functions = read_functions(tables["functions"])
     services = read_services(tables["services"], functions)
     rate = read_placement(tables["placement"], network, functions)
     traffic = read_traffic(tables, network, services, settings.load_gbps, settings.weekend_level)
+    for overlay in overlays:
+        network = overlaid_network(network, overlay)
+        rate = overlaid_placement(rate, network, functions, overlay)
+        traffic = overlaid_traffic(traffic, folder, overlay)
     chains, chain_length = _chain_arrays(services, functions)
     processing_ms = np.array([function.processing_ms for function in functions])
     delays = chain_delays(network, chains, chain_length, rate >= 0, processing_ms)
-    _check_completable(network, services, traffic, delays.to_go)
-    digest = _digest(settings)
+    _check_completable(network, services, traffic, delays.to_go, any(overlay.failed_links for overlay in overlays))
+    digest = _digest(settings, overlays)
     if settings.frozen_digest and settings.frozen_digest != digest:
         logger.warning("%s has changed since it was frozen: its records do not compare with earlier ones", folder)
     cap = Fraction(str(settings.cpu_cap))
@@ -261,6 +303,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
         delay_so_far=delays.so_far,
         stub=~network.transit,
         digest=digest,
+        overlays=overlays,
     )
 
 
@@ -274,9 +317,12 @@ def _chain_arrays(services: tuple[Service, ...], functions: tuple[Function, ...]
 
 
 def _check_completable(
-    network: Network, services: tuple[Service, ...], traffic: Traffic, delay_to_go: np.ndarray
+    network: Network, services: tuple[Service, ...], traffic: Traffic, delay_to_go: np.ndarray, has_failed: bool
 ) -> None:
-    """Refuse a world in which a request that may be asked for cannot be served even when all is idle."""
+    """Refuse a world in which a request that may be asked for cannot be served even when all is idle.
+
+    Where links failed that is part of what is studied: such requests are rejected, and a warning says so.
+    """
     for s, service in enumerate(services):
         asked = traffic.rate_per_s[:, s].sum(axis=(0, 2)) > 0  # [A]
         least = delay_to_go[s, 0][:, traffic.area_node].T  # [A, N], indexed [area, destination]
@@ -285,19 +331,20 @@ def _check_completable(
             area, destination = np.unravel_index(np.argmax(late), late.shape)
             chain = CHAIN_SEPARATOR.join(service.chain)
             route = f"{network.node_ids[traffic.area_node[area]]} to {network.node_ids[destination]}"
-            raise ScenarioError(
-                problem(
-                    None,
-                    None,
-                    f"least idle delay in ms of {service.service} from {route} through {chain}",
-                    round(float(least[area, destination]), 3),
-                    f"at most its bound of {service.latency_ms:g}",
-                    "Shorten its links, host its functions nearer, or raise latency_ms in services.csv.",
-                )
+            said = problem(
+                None,
+                None,
+                f"least idle delay in ms of {service.service} from {route} through {chain}",
+                round(float(least[area, destination]), 3),
+                f"at most its bound of {service.latency_ms:g}",
+                "Shorten its links, host its functions nearer, or raise latency_ms in services.csv.",
             )
+            if not has_failed:
+                raise ScenarioError(said)
+            logger.warning("with links failed, %d pairs cannot be served, the first: %s", late.sum(), said)
 
 
-def _digest(settings: Settings) -> str:
+def _digest(settings: Settings, overlays: tuple[Overlay, ...]) -> str:
     """Return the sha256 of all that defines the scenario, whatever the line endings of its files."""
     defining = [settings.name, settings.cpu_cap, settings.load_gbps, dict(settings.weekend_level)]
     digest = hashlib.sha256(
@@ -306,4 +353,6 @@ def _digest(settings: Settings) -> str:
     for table in TABLES:
         content = settings.tables[table].read_bytes().replace(b"\r\n", b"\n")
         digest.update(f"{table} {len(content)}\n".encode() + content)
+    for overlay in overlays:
+        digest.update(f"overlay {overlay.digest}\n".encode())
     return digest.hexdigest()

@@ -101,12 +101,7 @@ class Settings:
 def read_settings(folder: Path) -> Settings:
     """Read scenario.toml; an unknown key is an error that lists the valid ones."""
     path = folder / SETTINGS_FILE
-    content = read_bytes(path, ScenarioError)
-    try:
-        given = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
-        raise ScenarioError(problem(path, None, None, f"not TOML: {reason}", "a TOML file")) from reason
-    top = _Section(path, "", given)
+    top = read_toml(path)
     top.only("name", "title", "cpu_cap", "tables", "traffic", "held_out", "source", "frozen")
     tables, traffic, held_out = top.section("tables"), top.section("traffic"), top.section("held_out")
     frozen = top.section("frozen", optional=True)
@@ -130,14 +125,23 @@ def read_settings(folder: Path) -> Settings:
         committed={day: committed.path(day) for day in committed.given},
         frozen_digest=frozen.text("digest", ""),
         frozen_sha256={day: sha256.text(day) for day in sha256.given},
-        source=_read_source(top.section("source")) if "source" in given else None,
+        source=_read_source(top.section("source")) if "source" in top.given else None,
     )
     committed.only(*settings.test_days)
     sha256.only(*settings.test_days)
     return settings
 
 
-def _read_source(section: _Section) -> Source:
+def read_toml(path: Path) -> Section:
+    """Read a TOML file as one section."""
+    content = read_bytes(path, ScenarioError)
+    try:
+        return Section(path, "", tomllib.loads(content.decode("utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+        raise ScenarioError(problem(path, None, None, f"not TOML: {reason}", "a TOML file")) from reason
+
+
+def _read_source(section: Section) -> Source:
     """Read [source], whose rules must be rules that could be given again."""
     texts = ("network", "format", "sha256", "services", "placement", "load")
     section.only(*texts, "warnings", "rules", "latency_before_ms")
@@ -151,8 +155,8 @@ def _read_source(section: _Section) -> Source:
     )
 
 
-class _Section:
-    """A table of scenario.toml, whose values are checked as they are read."""
+class Section:
+    """A table of a TOML file (scenario.toml, an overlay), whose values are checked as they are read."""
 
     def __init__(self, path: Path, prefix: str, given: Mapping[str, Any]) -> None:
         self.file, self.prefix, self.given = path, prefix, given
@@ -171,37 +175,45 @@ class _Section:
                     )
                 )
 
-    def _fail(self, key: str, expected: str) -> ScenarioError:
+    def fail(self, key: str, expected: str) -> ScenarioError:
+        """Return the error that a key is not what was expected."""
         return ScenarioError(problem(self.file, None, self.prefix + key, self.given.get(key, "missing"), expected))
 
-    def section(self, key: str, optional: bool = False) -> _Section:
+    def sections(self, key: str) -> list[Section]:
+        """Return the tables of an array [[key]], which may be missing."""
+        value = self.given.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+            raise self.fail(key, f"tables [[{self.prefix}{key}]]")
+        return [Section(self.file, f"{self.prefix}{key}.", table) for table in value]
+
+    def section(self, key: str, optional: bool = False) -> Section:
         value = self.given.get(key, {} if optional else None)
         if not isinstance(value, dict):
-            raise self._fail(key, f"a section [{self.prefix}{key}]")
-        return _Section(self.file, f"{self.prefix}{key}.", value)
+            raise self.fail(key, f"a section [{self.prefix}{key}]")
+        return Section(self.file, f"{self.prefix}{key}.", value)
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.given.get(key, default)
         if not isinstance(value, str) or (not value and default is None):
-            raise self._fail(key, "a text")
+            raise self.fail(key, "a text")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.given.get(key, [])
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-            raise self._fail(key, "a list of texts")
+            raise self.fail(key, "a list of texts")
         return tuple(value)
 
-    def number(self, key: str, most: float) -> float:
-        value = self.given.get(key)
+    def number(self, key: str, most: float, default: float | None = None) -> float:
+        value = self.given.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
-            raise self._fail(key, f"a positive number of at most {most:g}")
+            raise self.fail(key, f"a positive number of at most {most:g}")
         return float(value)
 
     def integer(self, key: str, least: int) -> int:
         value = self.given.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-            raise self._fail(key, f"an integer of at least {least}")
+            raise self.fail(key, f"an integer of at least {least}")
         return value
 
     def path(self, key: str, default: str | None = None) -> Path:
@@ -209,5 +221,5 @@ class _Section:
         text = self.text(key, default) if default is None or key in self.given else default
         folder = self.file.parent.resolve()
         if "\0" in text or not (folder / text).resolve().is_relative_to(folder):
-            raise self._fail(key, "a path inside the scenario's folder")
+            raise self.fail(key, "a path inside the scenario's folder")
         return self.file.parent / text

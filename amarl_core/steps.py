@@ -25,7 +25,9 @@ from amarl_core.disruptions import FOLDER as DISRUPTIONS
 from amarl_core.disruptions import disrupt
 from amarl_core.errors import RunError
 from amarl_core.evaluation import Played, play_trace, time_trace
-from amarl_core.runs import RunFolder, read_frame, read_json, record_name, write_frame, write_json
+from amarl_core.robustness import measure as measure_shifts
+from amarl_core.robustness import shifts_of
+from amarl_core.runs import RunFolder, read_frame, read_json, record_name, usable_cores, write_frame, write_json
 from amarl_core.scenario import load_scenario
 from amarl_core.stock import stock_rate
 from amarl_core.teams import load_run
@@ -275,6 +277,15 @@ def performance_step(folder: Path, info: dict) -> None:
     measure(folder, info)
 
 
+def robustness_step(folder: Path, info: dict) -> None:
+    """Serve every shift of demand and network by the study's runs, which are not retrained."""
+    shifts = shifts_of(info["scenario"], two_days(info), info["profile"])
+    n_jobs = 1 if info["profile"] == "smoke" else min(2, usable_cores())
+    tables = measure_shifts(folder, info["scenario"], info["seeds"], shifts, n_jobs)
+    for name, table in zip(("_sizes", "_drift", ""), (*tables[1:], tables[0]), strict=True):  # the last says it is done
+        write_frame(folder / f"robustness{name}.parquet", table)
+
+
 WHOLE = {
     "rules": rules_step,
     "duel": duel_step,
@@ -286,6 +297,7 @@ WHOLE = {
     "actors": actors_step,
     "reaction": reaction_step,
     "performance": performance_step,
+    "robustness": robustness_step,
 }
 """Steps that are done once for all methods and seeds."""
 

@@ -93,7 +93,7 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     for seed in plan.seeds:
         for method in METHODS:
             if not RunFolder(folder / method / f"seed={seed}").is_finished:
-                for stale in (f"audits_seed={seed}", "duel", "asynchrony"):  # they describe another run
+                for stale in (f"audits_seed={seed}", "duel", "asynchrony", "robustness"):  # they describe another run
                     (folder / f"{stale}.parquet").unlink(missing_ok=True)
                 _step("train", folder, f"--method={method}", f"--seed={seed}")
     for step, mark in TIMED.items():
@@ -117,6 +117,8 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     )
     parts = [read_frame(folder / "forms" / f"{form}.parquet") for form in FORMS]
     write_frame(folder / "forms.parquet", pd.concat(parts, ignore_index=True))
+    if not (folder / "robustness.parquet").exists():
+        _step("robustness", folder)  # two processes of its own
     for name in ("audits", "verdicts"):
         parts = [read_frame(path) for path in sorted(folder.glob(f"{name}_seed=*.parquet"))]
         rules = read_frame(folder / "baselines" / f"{name}.parquet")

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from amarl_core.draws import draw_bundles, draw_destinations, draw_holds_ms
+from amarl_core.bursts import POISSON, Arrivals, burst_factors
+from amarl_core.draws import EXPONENTIAL, Holding, draw_bundles, draw_destinations, draw_holds_ms
 from amarl_core.errors import ScenarioError, problem
 from amarl_core.services import Service
 from amarl_core.tables import Column, names, read_csv
@@ -67,6 +68,9 @@ class Traffic:
         rate_per_s: Requests a second, float64 [2, S, A, 24], indexed [kind of day, service, area, hour].
         destination: Probability of each destination, float64 [S, A, N]; rows sum to 1.
         population: Residents of each area, float64 [A].
+        attraction: How much of each service an area asks for, relative to others, float64 [S, A].
+        arrivals: Whether requests come evenly or in bursts.
+        holding: How holding times are distributed.
     """
 
     services: tuple[Service, ...]
@@ -75,6 +79,9 @@ class Traffic:
     rate_per_s: np.ndarray
     destination: np.ndarray
     population: np.ndarray
+    attraction: np.ndarray
+    arrivals: Arrivals = POISSON
+    holding: Holding = EXPONENTIAL
 
     def offered_kbps(self) -> np.ndarray:
         """Return the mean offered load in kbps, float64 [2, S, A, 24], as if each hour were stationary."""
@@ -117,6 +124,7 @@ def read_traffic(
     jobs = areas["jobs"].astype(np.float64)
     industrial = industry * (people.sum() / industry.sum()) if industry.sum() > 0 else industry
     rate = np.empty((2, len(services), len(people), HOURS))
+    attractions = np.empty((len(services), len(people)))
     for s, service in enumerate(services):
         attraction = (
             service.attract_population * people + service.attract_jobs * jobs + service.attract_industry * industrial
@@ -132,6 +140,7 @@ def read_traffic(
                     "Give population, jobs or industry to some area.",
                 )
             )
+        attractions[s] = attraction
         shape = np.sqrt(landuse_here * profile[s]) if service.follows_landuse else np.ones_like(landuse_here)
         demand = attraction[:, None] * shape  # [2, A, 24]
         in_progress = service.busy_load_share * load_gbps * 1e6 / service.mean_kbps
@@ -148,24 +157,26 @@ def read_traffic(
             )
         with np.errstate(over="ignore", invalid="ignore"):  # refused below
             rate[:, s] = demand / busiest * (in_progress / service.hold_mean_s)
-            a_day = rate[:, : s + 1].sum(axis=(1, 2, 3)).max() * 3600
-        if not a_day <= REQUESTS_A_DAY_MAX / 2:
-            raise _too_many(a_day)
+            check_volume(rate[:, : s + 1])
     destination = _read_destinations(files["destinations"], network, services, area_node, industry)
-    return Traffic(services, network.node_ids, area_node, rate, destination, people)
+    return Traffic(services, network.node_ids, area_node, rate, destination, people, attractions)
 
 
-def _too_many(a_day: float) -> ScenarioError:
-    return ScenarioError(
-        problem(
-            None,
-            None,
-            "requests a day",
-            float(np.round(a_day)),
-            f"at most {REQUESTS_A_DAY_MAX // 2}",
-            "Lower load_gbps in scenario.toml, or raise the bundles or holds in services.csv.",
+def check_volume(rate_per_s: np.ndarray) -> None:
+    """Refuse rates, float64 [2, S, A, 24], that make more requests a day than there are numbers for."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        a_day = rate_per_s.sum(axis=(1, 2, 3)).max() * 3600
+    if not a_day <= REQUESTS_A_DAY_MAX / 2:
+        raise ScenarioError(
+            problem(
+                None,
+                None,
+                "requests a day",
+                float(np.round(a_day)),
+                f"at most {REQUESTS_A_DAY_MAX // 2}",
+                "Lower load_gbps in scenario.toml, or raise the bundles or holds in services.csv.",
+            )
         )
-    )
 
 
 def _read_landuse(path: Path, weekend_level: Mapping[str, float]) -> np.ndarray:
@@ -288,8 +299,9 @@ def _share_by_rule(
 def generate_day(traffic: Traffic, seed: np.random.SeedSequence, day: int, kind: int, name: str) -> Trace:
     """Draw one day of requests.
 
-    Counts are Poisson by the minute, at the rate of the hour; times and holds
-    are rounded to the millisecond, so that the checksum of a day does not depend on the machine.
+    Counts are Poisson by the minute, at the rate of the hour (times that of a burst, if requests come in bursts, which
+    are drawn from a stream of their own); times and holds are rounded to the millisecond, so that the checksum of a day
+    does not depend on the machine.
 
     Args:
         traffic: What to draw from.
@@ -304,6 +316,8 @@ def generate_day(traffic: Traffic, seed: np.random.SeedSequence, day: int, kind:
     rng = np.random.default_rng(seed)
     n_services, n_areas = traffic.rate_per_s.shape[1:3]
     rate = minute_rates(traffic.rate_per_s[kind])  # [S, A, 1440]
+    if traffic.arrivals.is_bursty:
+        rate = rate * burst_factors(traffic.arrivals, n_services, n_areas, seed)
     counts = rng.poisson(rate.reshape(-1) * 60.0)  # [S x A x 1440]
     cell = np.repeat(np.arange(counts.size), counts)  # [n]
     n = len(cell)
@@ -312,7 +326,7 @@ def generate_day(traffic: Traffic, seed: np.random.SeedSequence, day: int, kind:
     service = cell // (MINUTES * n_areas)
     t_ms = minute * 60_000 + rng.integers(0, 60_000, size=n)
     bundle, unit_kbps = draw_bundles(traffic.services, service, rng)
-    hold_ms = draw_holds_ms(traffic.services, service, rng)
+    hold_ms = draw_holds_ms(traffic.services, service, rng, traffic.holding)
     destination = draw_destinations(traffic, service, area, rng)
     order = np.argsort(t_ms, kind="stable")
     return Trace(

@@ -295,6 +295,41 @@ def fake_masks(rng: np.random.Generator, seeds: tuple[int, ...]) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
+def fake_robustness(
+    rng: np.random.Generator, seeds: tuple[int, ...]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Invent what every method accepts under a few shifts, by request size, and over the bound after admission."""
+    days, rules = (DAYS[0], DAYS[-1]), ("priced_admission", "priced_reservation", "shortest_feasible")
+    who = [(method, seed, day) for method in ("sarl", "amarl") for seed in seeds for day in days]
+    who += [(rule, 0, day) for rule in rules for day in days]
+    shifts, sizes, drift = [], [], []
+    for overlay, family, service, factor, lost in (
+        ("ordinary", "ordinary", "", 1.0, 0.0), ("load-050", "load", "", 0.5, -1.5),
+        ("load-200", "load", "", 2.0, 30.0), ("iot-300", "service mix", "massive_iot", 3.0, 4.0),
+        ("video-300", "service mix", "video_streaming", 3.0, 35.0),
+        ("grand-prix", "hot spot", "", 1.0, 0.6), ("sibling-1", "unseen network", "", 1.0, 1.5),
+    ):  # fmt: skip
+        for method, seed, day in who:
+            gos = 98.4 - lost * (1.02 if method == "sarl" else 1.0) - 2.0 * (method == rules[2])
+            gos, n = gos + rng.normal(0, 0.05), int(1000 * factor)
+            counts = {f"offered_{s}": int(n * about[0]) for s, about in SERVICES.items()}
+            counts |= {f"accepted_{s}": int(counts[f"offered_{s}"] * (1 - 0.02 * about[2]))
+                       for s, about in SERVICES.items()}  # fmt: skip
+            counts |= {f"aborted_{s}": int(rng.integers(0, 3)) * (method == "amarl") for s in SERVICES}
+            shifts.append(dict(overlay=overlay, family=family, title=overlay.title(), digest="ab", service=service,
+                               factor=factor, method=method, seed=seed, day=day, requests=n,
+                               accepted=int(n * gos / 100), gos=gos, traffic_gos=gos - 1, conflicts=3, replanned=3,
+                               violations=0.0 if seed == 0 else np.nan) | counts)  # fmt: skip
+    for method, seed, day in who:
+        sizes += [dict(method=method, seed=seed, day=day, service=s, size=size, least_kbps=10_000 * size + 1,
+                       most_kbps=10_000 * (size + 1), requests=100, accepted=int(rng.integers(90, 100)))
+                  for s in SERVICES for size in range(10)]  # fmt: skip
+        drift += [dict(method=method, seed=seed, day=day, service=s, hour=hour, flow_s=60_000.0,
+                       over_s=60.0 * int(rng.integers(0, 30)) * (s == "augmented_reality"), excess_ms=0.1)
+                  for s in SERVICES for hour in range(24)]  # fmt: skip
+    return pd.DataFrame(shifts), pd.DataFrame(sizes), pd.DataFrame(drift)
+
+
 def fake_bounds(day: str) -> pd.DataFrame:
     """Invent the bounds of a day."""
     return pd.DataFrame(
@@ -364,6 +399,8 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
     fake_sweep(rng, seeds).to_parquet(folder / "asynchrony.parquet")
     fake_forms(rng, seeds).to_parquet(folder / "forms.parquet")
     fake_masks(rng, seeds).to_parquet(folder / "masks.parquet")
+    for part, frame in zip(("", "_sizes", "_drift"), fake_robustness(rng, seeds), strict=True):
+        frame.to_parquet(folder / f"robustness{part}.parquet")
     (folder / "bounds").mkdir()
     for day in (DAYS[0], DAYS[-1]):
         fake_bounds(day).to_parquet(folder / "bounds" / f"{day}.parquet")

@@ -11,7 +11,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"errors", "runs"},
     {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze",
      "checked_fields", "trace_mappings", "trace_presets", "trace_files", "trace_times", "trace_reports", "places",
-     "draws", "request_tables", "volume_tables", "volumes", "demand_matrices",
+     "draws", "bursts", "overlays", "overlaid", "request_tables", "volume_tables", "volumes", "demand_matrices",
      "raw_graph", "graph_attributes", "graph_files", "sndlib", "repetita", "simple_graph", "import_rules", "filling",
      "imported", "idle_routes", "load_size", "placement", "scenario_files", "makers"},
     {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
@@ -26,14 +26,14 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit", "outage_audit"},
     {"trials", "trial_kinds", "studies", "crews", "worklist"},
     {"oracle", "verdicts", "asynchrony", "forms", "actor_gain", "utilisation", "failures", "disruptions",
-     "phases", "scaling", "growth", "limits", "performance"},
+     "phases", "scaling", "growth", "limits", "performance", "latency_drift", "robustness"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
-     "field_plots", "async_plots", "mask_plots", "import_plots",
      "maps", "map_layout", "map_symbols", "hop_view", "hop_walk", "catalogue",
      "explore", "explore_plots", "background", "watch", "live_table", "live_curves", "live_cost",
      "actor_plots", "disruption_records", "disruption_plots", "reaction_plots",
      "time_to_gos", "perf_records", "perf_plots", "scale_plots"},
+     "field_plots", "async_plots", "robust_verdict", "robust_plots", "fairness_plots", "mask_plots", "import_plots",
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 PATHS = {path.stem: path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}

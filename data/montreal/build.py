@@ -1,14 +1,21 @@
 """Write the Montreal scenario's network tables from areas.csv and capacities.toml.
 
 After editing either run ``python data/montreal/build.py && python -m amarl_core.freeze data/montreal``.
+
+``python data/montreal/build.py --sibling 1 data/overlays/sibling-1`` writes the tables of another network of the same
+family instead: the same sites and the same sums of capacity, but another ring, other uplinks, other second homes of
+some radio sites, pools of other sizes with other functions. A seed gives one network.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import random
 import re
+import sys
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -23,6 +30,8 @@ SITES = {
 RING = ("PC", "LS", "VM", "AN", "AH", "SL")
 CORE_OF_SITE = {"PC": "SL", "LS": "VM", "VM": "VM", "AN": "VM", "AH": "SL", "SL": "SL"}
 CORE_SITES = ("VM", "SL")
+SPREAD = 0.25 # a sibling's uplinks and pools are this much smaller or larger at most, before the sums are restored
+THIRD_HOMES = 0.3 # share of a sibling's radio sites whose second home is the third nearest aggregation router
 CABLE_FACTOR = 1.4
 MS_PER_KM = 0.005
 EARTH_KM = 6371.0
@@ -40,15 +49,24 @@ DESTINATIONS = [
 ]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How the sites are joined."""
+
+    ring: tuple[str, ...] = RING
+    core_of_site: dict[str, str] = field(default_factory=lambda: CORE_OF_SITE)
+    third_homes: frozenset[str] = frozenset() # radio sites whose second home is the third nearest router
+
+
 def read(name: str) -> list[dict[str, str]]:
     """Return the rows of one of the folder's tables."""
     with (HERE / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def write(name: str, header: tuple[str, ...], rows: list[tuple]) -> None:
-    """Write a table of the folder."""
-    with (HERE / name).open("w", encoding="utf-8", newline="") as file:
+def write(name: str, header: tuple[str, ...], rows: list[tuple], folder: Path = HERE) -> None:
+    """Write a table of a folder."""
+    with (folder / name).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
@@ -138,7 +156,7 @@ def build_nodes(calibrated: dict) -> dict[str, dict]:
     return nodes
 
 
-def build_links(nodes: dict[str, dict], calibrated: dict) -> list[tuple]:
+def build_links(nodes: dict[str, dict], calibrated: dict, plan: Plan) -> list[tuple]:
     """Return the rows of links.csv, both directions of each link."""
     gbps, fixed = calibrated["gbps"], calibrated["fixed_ms"]
     links: list[tuple] = []
@@ -152,14 +170,14 @@ def build_links(nodes: dict[str, dict], calibrated: dict) -> list[tuple]:
     routers = [f"AGG-{site}" for site in SITES]
     for node, facts in nodes.items():
         if facts["tier"] == "du":
-            nearest = sorted(routers, key=lambda router: fibre_km(facts, nodes[router]))[:2]
-            for router in nearest:
+            nearest = sorted(routers, key=lambda router: fibre_km(facts, nodes[router]))
+            for router in (nearest[0], nearest[2 if node in plan.third_homes else 1]):
                 add(node, router, gbps["access_large" if facts["large"] else "access_small"], fixed["access"])
-    for site, following in zip(RING, RING[1:] + RING[:1], strict=True):
+    for site, following in zip(plan.ring, plan.ring[1:] + plan.ring[:1], strict=True):
         add(f"AGG-{site}", f"AGG-{following}", gbps["ring"], fixed["ring"])
     for site in SITES:
         add(f"AGG-{site}", f"CU-{site}", gbps["pool"], fixed["pool"])
-    for site, core in CORE_OF_SITE.items():
+    for site, core in plan.core_of_site.items():
         add(f"AGG-{site}", f"COR-{core}", gbps[f"uplink_AGG-{site}"], fixed["uplink"])
     add("COR-VM", "COR-SL", gbps["core_core"], fixed["core_core"])
     for site in CORE_SITES:
@@ -176,9 +194,30 @@ def write_load(calibrated: dict) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def main() -> None:
-    """Write the four tables and the two numbers."""
-    calibrated = tomllib.loads((HERE / "capacities.toml").read_text(encoding="utf-8"))
+def sibling(seed: int, calibrated: dict) -> tuple[Plan, dict]:
+    """Draw another network of the family: how it is joined, and its capacities and placement."""
+    draw = random.Random(seed)
+    ring = [RING[0], *draw.sample(RING[1:], len(RING) - 1)]
+    others = draw.sample([site for site in SITES if site not in CORE_SITES], len(SITES) - len(CORE_SITES))
+    half = len(others) // 2
+    core_of_site = {site: CORE_SITES[0] for site in (CORE_SITES[0], *others[:half])}
+    core_of_site |= {site: CORE_SITES[1] for site in (CORE_SITES[1], *others[half:])}
+    third = frozenset(area["node_id"] for area in read("areas.csv") if draw.random() < THIRD_HOMES)
+    changed = {key: dict(calibrated[key]) for key in ("gbps", "vcpu", "placement")}
+    for table, prefix in (("gbps", "uplink_"), ("vcpu", "CU-")):
+        keys = [key for key in changed[table] if key.startswith(prefix)]
+        size = {key: changed[table][key] * draw.uniform(1 - SPREAD, 1 + SPREAD) for key in keys}
+        whole = sum(changed[table][key] for key in keys) / sum(size.values())
+        changed[table] |= {key: round(value * whole, 1) for key, value in size.items()}
+    pools = [f"CU-{site}" for site in SITES]
+    hosted = draw.sample([calibrated["placement"][pool] for pool in pools], len(pools))
+    changed["placement"] |= dict(zip(pools, hosted, strict=True))
+    plan = Plan(tuple(ring), {site: core_of_site[site] for site in SITES}, third)
+    return plan, {**calibrated, **changed}
+
+
+def write_network(calibrated: dict, plan: Plan, folder: Path) -> None:
+    """Write nodes, links and placement."""
     nodes = build_nodes(calibrated)
     write(
         "nodes.csv",
@@ -187,11 +226,13 @@ def main() -> None:
             (node, *(facts[key] for key in ("name", "tier", "lat", "lon", "mcpu", "transit")))
             for node, facts in nodes.items()
         ],
+        folder,
     )
     write(
         "links.csv",
         ("link_id", "source", "target", "capacity_kbps", "delay_ms", "length_km"),
-        build_links(nodes, calibrated),
+        build_links(nodes, calibrated, plan),
+        folder,
     )
     hosted = calibrated["placement"]
     write(
@@ -203,10 +244,25 @@ def main() -> None:
             if facts["mcpu"]
             for function in hosted["du" if facts["tier"] == "du" else node]
         ],
+        folder,
     )
+
+
+def main(arguments: list[str]) -> None:
+    """Write the tables and the two numbers, or a sibling's tables into a folder."""
+    calibrated = tomllib.loads((HERE / "capacities.toml").read_text(encoding="utf-8"))
+    if arguments:
+        option, seed, folder = arguments
+        if option != "--sibling":
+            sys.exit("usage: python data/montreal/build.py [--sibling SEED FOLDER]")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        plan, drawn = sibling(int(seed), calibrated)
+        write_network(drawn, plan, Path(folder))
+        return
+    write_network(calibrated, Plan(), HERE)
     write("destinations.csv", ("service", "rule", "weight"), DESTINATIONS)
     write_load(calibrated)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

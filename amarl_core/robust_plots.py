@@ -1,0 +1,257 @@
+"""Grade of service under shifts: by load, by overlay, and against whom. Every title states what the records show.
+
+Each function takes the frame of `records.load_robustness`; without records a note says how to make them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from amarl_core.look import (
+    METHOD_COLORS,
+    METHOD_MARKERS,
+    Answer,
+    Picture,
+    Table,
+    drawing,
+    finish,
+    legend_below,
+    listing,
+    method_name,
+    new_figure,
+    or_note,
+    service_name,
+)
+from amarl_core.overlays import FAMILIES, ORDINARY
+from amarl_core.records import METHODS
+from amarl_core.robust_verdict import (
+    CLAIM,
+    RULE,
+    Difference,
+    cells,
+    demand_families,
+    difference,
+    judge_claim,
+    mean_of,
+    overlays_of,
+    rules_of,
+    spared,
+    worst_loss,
+)
+
+RULE_COLORS = {"priced_admission": "#444444", "priced_reservation": "#858585", "shortest_feasible": "#b9b9b9"}
+LOSS_SHOWN = 3.0
+"""Points behind the best method at which a cell of the heat table has its full colour."""
+
+
+def methods_of(shifts: pd.DataFrame) -> list[str]:
+    """Return the methods in the order of figures: SARL, AMARL, the rules from the best on."""
+    return [*METHODS, *rules_of(shifts)]
+
+
+def color_of(method: str) -> str:
+    """Return a method's colour; rules are grey."""
+    return METHOD_COLORS.get(method) or RULE_COLORS.get(method, "#858585")
+
+
+def evidence_of(shifts: pd.DataFrame) -> str:
+    """Say how much stands behind a figure."""
+    seeds = shifts.loc[shifts["method"].isin(METHODS), "seed"].nunique()
+    n = len(overlays_of(shifts))
+    days = shifts.groupby("overlay")["day"].nunique()
+    least, most = int(days.min()), int(days.max())
+    span = f"{most} held-out day{'s' * (most != 1)}"
+    span = span if least == most else f"{least} or {span}"
+    return f"n = {seeds} seed{'s' * (seeds != 1)}, {n} shifts, {span} each; rules have no seed"
+
+
+def shift_names(shifts: pd.DataFrame, overlays: list[str]) -> list[str]:
+    """Return short names of overlays for an axis: a service and its factor, or the overlay's name in words."""
+    about = shifts.drop_duplicates("overlay").set_index("overlay")
+    names = []
+    for overlay in overlays:
+        row = about.loc[overlay]
+        if row["family"] == "service mix" and row["service"]:
+            names.append(f"{service_name(row['service'])} × {row['factor']:g}")
+        elif row["family"] == "load":
+            names.append(f"load × {row['factor']:g}")
+        else:
+            names.append(overlay.removeprefix("toy-").replace("-", " "))
+    return names
+
+
+@or_note
+@drawing
+def load_figure(shifts: pd.DataFrame) -> Picture:
+    """Draw the grade of service against the load, and AMARL against SARL and the best rule."""
+    factors = shifts[shifts["family"].isin([ORDINARY, "load"])].groupby("overlay")["factor"].first().sort_values()
+    figure, (left, right) = new_figure(columns=2, height_in=3.3, widths=(1.25, 1))
+    for method in methods_of(shifts):
+        line = [mean_of(shifts, [overlay], method) for overlay in factors.index]
+        color, is_ours = color_of(method), method in METHODS
+        if is_ours:
+            left.fill_between(
+                factors, [d.low for d in line], [d.high for d in line], color=color, alpha=0.2, linewidth=0
+            )
+        style = dict(linestyle="-", linewidth=1.7) if is_ours else dict(linestyle="--", linewidth=1.1)
+        left.plot(factors, [d.mean for d in line], color=color, marker=METHOD_MARKERS.get(method), markersize=4,
+                  label=method_name(method), **style)  # fmt: skip
+    best = rules_of(shifts)[0]
+    for other in ("sarl", best):
+        line = [difference(shifts, [overlay], "amarl", other) for overlay in factors.index]
+        look = dict(color=color_of(other), capsize=0, marker=METHOD_MARKERS.get(other, "D"), markersize=4.5)
+        means, label = [d.mean for d in line], f"minus {method_name(other)}"
+        right.errorbar(factors, means, yerr=_arms(line), label=label, **look)
+    right.axhline(0, color="#8a8a8a", linewidth=0.9)
+    left.set(xlabel="load (times the ordinary day's)", ylabel="grade of service (%)")
+    right.set(xlabel="load (times the ordinary day's)", ylabel="AMARL minus other (points)")
+    right.legend(loc="best")
+    legend_below(figure, left, 5)
+    highest = factors.index[-1]
+    sarl, amarl = (mean_of(shifts, [highest], method).mean for method in METHODS)
+    rule = mean_of(shifts, [highest], best).mean
+    finding = (
+        f"At {factors.iloc[-1]:g} times the load AMARL accepts {amarl:.2f} %, SARL {sarl:.2f} % and "
+        f"{method_name(best)} {rule:.2f} %"
+    )
+    caption = (
+        "Policies trained on ordinary days, not retrained. Left: accepted over offered requests, band: 95 % bootstrap "
+        "interval over seeds and days (few days: mostly how far a weekday and a weekend day are apart). Right: paired "
+        f"by day, 95 % interval. {evidence_of(shifts)}."
+    )
+    return finish(figure, finding, caption)
+
+
+def _arms(line: list[Difference]) -> np.ndarray:
+    """Return how far intervals reach down and up, float64 [2, n]; a mean may lie at an end but for rounding."""
+    return np.maximum(0, [[d.mean - d.low for d in line], [d.high - d.mean for d in line]])
+
+
+@or_note
+@drawing
+def forest_figure(shifts: pd.DataFrame) -> Picture:
+    """Draw AMARL minus SARL and AMARL minus the best rule under every shift, grouped by family."""
+    best, overlays = rules_of(shifts)[0], [ORDINARY, *overlays_of(shifts)]
+    figure, panels = new_figure(columns=2, height_in=1.3 + 0.185 * len(overlays), share_y=True)
+    rows = np.arange(len(overlays))
+    by_other = {}
+    for axes, other in zip(panels, ("sarl", best), strict=True):
+        line = [difference(shifts, [overlay], "amarl", other) for overlay in overlays]
+        by_other[other] = line
+        axes.axvline(0, color="#8a8a8a", linewidth=0.9)
+        for row, found in zip(rows, line, strict=True):
+            color = {1: METHOD_COLORS["amarl"], -1: color_of(other), 0: "#9a9a9a"}[found.sign]
+            axes.plot([found.low, found.high], [row, row], color=color, linewidth=1.8, alpha=0.6)
+            axes.plot(found.mean, row, "o", color=color, markersize=4)
+        axes.set(xlabel=f"AMARL minus {method_name(other)} (points)")
+        axes.grid(axis="y", visible=False)
+    names = ["ordinary day", *shift_names(shifts, overlays[1:])]
+    panels[0].set(yticks=rows, yticklabels=names, ylim=(len(rows) - 0.4, -0.6))
+    _mark_families(panels, shifts, overlays)
+    ahead, behind = (sum(d.sign == sign for d in by_other["sarl"][1:]) for sign in (1, -1))
+    rule_behind = sum(d.sign == -1 for d in by_other[best][1:])
+    finding = (
+        f"Of {len(overlays) - 1} shifts AMARL is ahead of SARL under {ahead} and behind under {behind}; behind "
+        f"{method_name(best)} under {rule_behind}"
+    )
+    caption = (
+        "Difference in accepted over offered requests on the same days; bars: 95 % bootstrap interval over seeds and "
+        "days (where there is one day, over seeds alone), coloured where it leaves out 0. Shaded in turn: families. "
+        f"{evidence_of(shifts)}."
+    )
+    return finish(figure, finding, caption)
+
+
+def _mark_families(panels: list, shifts: pd.DataFrame, overlays: list[str]) -> None:
+    """Shade every other family of rows."""
+    family = shifts.drop_duplicates("overlay").set_index("overlay")["family"].reindex(overlays).tolist()
+    starts = [i for i in range(len(family)) if i == 0 or family[i] != family[i - 1]] + [len(family)]
+    for first, end in zip(starts[1:-1:2], starts[2::2], strict=False):
+        for axes in panels:
+            axes.axhspan(first - 0.5, end - 0.5, color="#f4f1ea", zorder=0)
+
+
+@or_note
+@drawing
+def heat_figure(shifts: pd.DataFrame) -> Picture:
+    """Draw the grade of service of every method under every shift, coloured by what it lacks to the row's best."""
+    overlays, methods = [ORDINARY, *overlays_of(shifts)], methods_of(shifts)
+    gos = np.array([[cells(shifts, [overlay], method).mean() for method in methods] for overlay in overlays])
+    behind = gos.max(axis=1, keepdims=True) - gos
+    figure, (axes,) = new_figure(height_in=1.3 + 0.2 * len(overlays))
+    image = axes.imshow(behind, cmap="YlOrBr", vmin=0, vmax=LOSS_SHOWN, aspect="auto")
+    for row, column in np.ndindex(gos.shape):
+        is_dark = behind[row, column] > 0.65 * LOSS_SHOWN
+        weight = "bold" if behind[row, column] == 0 else "normal"
+        axes.text(column, row, f"{gos[row, column]:.2f}", ha="center", va="center", fontsize=8, fontweight=weight,
+                  color="white" if is_dark else "#222222")  # fmt: skip
+    axes.set(xticks=range(len(methods)), xticklabels=[method_name(m).replace(" ", "\n") for m in methods],
+             yticks=range(len(overlays)), yticklabels=["ordinary day", *shift_names(shifts, overlays[1:])])  # fmt: skip
+    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    axes.grid(visible=False)
+    figure.colorbar(image, ax=axes, shrink=0.35, label="points behind the row's best", extend="max")
+    wins = {method: int((behind[1:, i] == 0).sum()) for i, method in enumerate(methods)}
+    first, second = sorted(wins, key=lambda method: -wins[method])[:2]
+    finding = (
+        f"{method_name(first)} accepts most under {wins[first]} of {len(overlays) - 1} shifts, {method_name(second)} "
+        f"under {wins[second]}"
+    )
+    caption = f"Grade of service in %, mean over seeds and days; bold: the row's best. {evidence_of(shifts)}."
+    alt = "; ".join(f"{method_name(method)} best under {count}" for method, count in wins.items())
+    return finish(figure, finding, caption, alt)
+
+
+@or_note
+def family_table(shifts: pd.DataFrame) -> Table:
+    """Losses of AMARL and SARL, their difference and AMARL's distance to the others, by family of shifts."""
+    best, rows = rules_of(shifts)[0], []
+    families = [family for family in FAMILIES if family in set(shifts["family"])]
+    groups = [(family, overlays_of(shifts, family)) for family in families]
+    groups.append(("all demand shifts", overlays_of(shifts, *demand_families(shifts))))
+    ordinary = {method: mean_of(shifts, [ORDINARY], method).mean for method in METHODS}
+    for family, overlays in groups:
+        means = [f"{mean_of(shifts, overlays, method).mean:.2f}" for method in (*METHODS, best)]
+        versus = [difference(shifts, overlays), spared(shifts, overlays), difference(shifts, overlays, "amarl", best)]
+        rows.append([family, str(len(overlays)), *means, *map(str, versus)])
+    columns = ["shifts", "n", "SARL, %", "AMARL, %", f"{method_name(best)}, %", "AMARL − SARL",
+               "AMARL loses less by", f"AMARL − {method_name(best)}"]  # fmt: skip
+    caption = (
+        "GoS under the shifts, mean over overlays, seeds and days; differences in points on the same requests, with "
+        "95 % bootstrap intervals over seeds and days of overlays. Loses less: difference of what each loses against "
+        f"its own ordinary day (SARL {ordinary['sarl']:.2f} %, AMARL {ordinary['amarl']:.2f} %). {evidence_of(shifts)}."
+    )
+    return Table(pd.DataFrame(rows, columns=columns), caption, ours=(len(rows) - 1,))
+
+
+@or_note
+def robust_answer(shifts: pd.DataFrame) -> Answer:
+    """Answer: does AMARL hold up better when demand or network change?"""
+    verdict, found = judge_claim(shifts)
+    names = overlays_of(shifts, *demand_families(shifts))
+    best = rules_of(shifts)[0]
+    against, rule = difference(shifts, names), difference(shifts, names, "amarl", best)
+    worst = [(method_name(method), *worst_loss(shifts, method)) for method in (*METHODS, best)]
+    lost = listing(f"{points:.1f} points for {name} ({overlay})" for name, overlay, points in worst)
+    return Answer(
+        f"The abstract's claim of {CLAIM}: {verdict}. Over {len(names)} demand shifts AMARL's loss against its own "
+        f"ordinary day is smaller than SARL's by {found} points; it accepts {against} points more than SARL and {rule} "
+        f"more than {method_name(best)}, which needs no training. The worst loss of any shift is {lost}. "
+        f"(Rule: {RULE}.)"
+    )
+
+
+@or_note
+def shift_table(shifts: pd.DataFrame) -> Table:
+    """What every overlay is, and how much it asks for."""
+    ordinary = shifts[shifts["overlay"] == ORDINARY].drop_duplicates("day").set_index("day")["requests"]
+    rows = []
+    for overlay in overlays_of(shifts):
+        part = shifts[shifts["overlay"] == overlay].drop_duplicates("day").set_index("day")
+        share = part["requests"].sum() / ordinary[part.index].sum()
+        rows.append([overlay, part["family"].iloc[0], part["title"].iloc[0], f"{share:.2f}"])
+    columns = ["overlay", "family", "what changes", "requests (× ordinary)"]
+    caption = (
+        "Each is a file of data/overlays/, which load_scenario('montreal+NAME') loads; data/README.md lists the keys."
+    )
+    return Table(pd.DataFrame(rows, columns=columns), caption, text_columns=("family", "what changes"))
