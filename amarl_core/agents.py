@@ -132,7 +132,8 @@ class Training:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
         torch.set_num_threads(self.config.torch_threads)
         if a != self.busiest and sys.platform == "linux":  # elsewhere a thread has no priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            mine = os.getpriority(os.PRIO_PROCESS, 0)  # a process that gives way itself stays where it is, or below
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(mine + NICE, 19))
         while not self.is_done[a]:
             if self.learn_once(a, np.inf) == STOPPED:
                 return
