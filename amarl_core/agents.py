@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from amarl_core.arena import AHEAD, DONE, FULL, STOPPED
 from amarl_core.boards import Boards, place_of_boards
 from amarl_core.checkpoint import Checkpoint, identity
 from amarl_core.config import TrainConfig, make_config
-from amarl_core.errors import AmarlError
+from amarl_core.errors import AmarlError, StorageError
 from amarl_core.policy import UpdateStats, copy_weights, update, warm_up
 from amarl_core.progress import Progress
 from amarl_core.runs import RunFolder, provenance, usable_cores
@@ -351,7 +351,8 @@ def train(
                 checkpoint.remove()
     except BaseException as error:
         if place is not None:
-            place.fail(error)
+            with suppress(StorageError):  # no room for a word: a run that still says "running" counts as unfinished
+                place.fail(error)
         raise
     finally:
         if boards is not None:

@@ -25,6 +25,10 @@ class RunError(AmarlError):
     """A run, a method, a model or a setting is not usable."""
 
 
+class StorageError(RunError):
+    """A file or folder cannot be written: the disk is full, or it is read-only."""
+
+
 class AuditError(AmarlError):
     """Recorded decisions or a ledger contradict the rules."""
 

@@ -24,6 +24,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from amarl_core.files import write_whole
+
 P = ParamSpec("P")
 
 # Blue and ochre differ in hue and in lightness, so they hold for colour-blind readers and in grey print.
@@ -133,7 +135,7 @@ class Picture:
 
     def save(self, path: Path) -> None:
         """Write the drawing as .svg or .png, as the suffix says; the same figure gives the same bytes."""
-        path.write_bytes(render(self.figure, path.suffix[1:]))
+        write_whole(path, lambda file: file.write(render(self.figure, path.suffix[1:])))
 
     def _repr_html_(self) -> str:
         source = f'<source media="(max-width: 620px)" srcset="{_data(self.narrow)}">' if self.narrow else ""

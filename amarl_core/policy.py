@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import Logger
 from amarl_core.arena import Buffer, make_buffer
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
+from amarl_core.files import write_text, write_whole
 from amarl_core.inference import Nets
 from amarl_core.ppo_update import Hyper, run_epochs
 
@@ -214,9 +215,10 @@ def copy_weights(model: MaskablePPO, nets: Nets, a: int) -> None:
 
 
 def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig, scenario) -> None:
-    """Write `<agent>.zip` (sb3's format) and `<agent>.json` (what it fits)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / f"{agent}.zip")
+    """Write `<agent>.zip` (sb3's format) and `<agent>.json` (what it fits), each in one step."""
+    archive = io.BytesIO()  # torch's own writer would make another error of a full disk
+    model.save(archive)
+    write_whole(folder / f"{agent}.zip", lambda file: file.write(archive.getvalue()))
     about = {
         "agent": agent,
         "config": asdict(config),
@@ -226,7 +228,7 @@ def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig
         "observation_size": model.observation_space.shape[0],
         "n_slots": int(model.action_space.n),
     }
-    (folder / f"{agent}.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    write_text(folder / f"{agent}.json", json.dumps(about, indent=1))
 
 
 def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) -> MaskablePPO:

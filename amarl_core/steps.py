@@ -21,7 +21,7 @@ from amarl_core.audit import audit
 from amarl_core.baselines import RULES, tuned
 from amarl_core.bounds import day_bound
 from amarl_core.config import METHODS
-from amarl_core.errors import RunError
+from amarl_core.errors import AmarlError, RunError
 from amarl_core.evaluation import Played, play_trace, time_trace
 from amarl_core.runs import read_frame, read_json, record_name, write_frame, write_json
 from amarl_core.scenario import load_scenario
@@ -259,9 +259,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
             bound_step(options.folder, info, options.day)
         else:
             WHOLE[options.step](options.folder, info)
-    except RunError as error:
+    except AmarlError as error:
         log.error("%s", error)
-        return 1
+        return 2
     return 0
 
 

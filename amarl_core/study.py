@@ -16,6 +16,7 @@ import pandas as pd
 
 from amarl_core.config import METHODS
 from amarl_core.errors import RunError
+from amarl_core.files import sweep
 from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, write_frame, write_json
 from amarl_core.scenario import load_scenario
 from amarl_core.steps import bound_file, two_days
@@ -73,6 +74,7 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
         raise RunError(f"unknown profile {profile!r}; the valid ones are {', '.join(PROFILES)}")
     plan, began = PROFILES[profile], time.time()
     folder = (Path(root) / (name or profile)).resolve()
+    sweep(folder)
     info = _begin(folder, profile, plan)
     for seed in plan.seeds:
         for method in METHODS:

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
 LAYERS = [  # a module imports from its own layer and from those above it in this list
-    {"errors", "runs"},
+    {"errors", "files", "runs"},
     {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze",
      "checked_fields", "trace_mappings", "trace_presets", "trace_files", "trace_times", "trace_reports", "places",
      "draws", "request_tables", "volume_tables", "volumes", "demand_matrices",
