@@ -8,7 +8,7 @@ from stable_baselines3.common.logger import Logger, configure
 
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
-from amarl_core.files import storing
+from amarl_core.files import file_name, storing
 from amarl_core.policy import LinearSchedule
 
 
@@ -45,7 +45,9 @@ class Boards:
         self.folder, self.config, self.end_s = folder, config, end_s
         self.learning_rate = LinearSchedule(config.learning_rate, config.final_learning_rate)
         with storing(folder):
-            self._loggers: dict[str, Logger] = {a: configure(str(folder / a), ["tensorboard"]) for a in agents}
+            self._loggers: dict[str, Logger] = {
+                a: configure(str(folder / file_name(a)), ["tensorboard"]) for a in agents
+            }
 
     def write(self, row: Mapping) -> None:
         """Log one row of the progress table, at the agent's number of steps."""

@@ -29,6 +29,7 @@ CLOCK_S = 5.0
 """How far the start of a process and the time of a file may be off against each other."""
 
 _BESIDE = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{12}\.tmp")
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%]|^\.+$')
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.EISDIR)
@@ -62,14 +63,27 @@ def write_whole(path: str | Path, fill: Callable[[IO[bytes]], Any]) -> Path:
                 file.flush()
                 os.fsync(file.fileno())  # or a power cut could leave the new name without the new bytes
             os.replace(place, path)
-        finally:
-            place.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
+            raise
     return path
 
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write a text file (UTF-8, line ends as they are) in one step; raises what `write_whole` raises."""
     return write_whole(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def file_name(text: str) -> str:
+    """Return a text as the name of a file or folder: what could lead elsewhere, or is no name, stands as %xx."""
+    return _NOT_IN_NAMES.sub(lambda found: "".join(f"%{ord(c):02X}" for c in found[0]), text)
+
+
+def inside(folder: str | Path, name: str) -> bool:
+    """Whether a path stays in a folder, whatever `..`, absolute path or symbolic link it is made of."""
+    home = Path(folder).resolve()
+    return "\0" not in name and (home / name).resolve().is_relative_to(home)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import Logger
 from amarl_core.arena import Buffer, make_buffer
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
-from amarl_core.files import write_text, write_whole
+from amarl_core.files import file_name, write_text, write_whole
 from amarl_core.inference import Nets
 from amarl_core.ppo_update import Hyper, run_epochs
 
@@ -218,7 +218,7 @@ def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig
     """Write `<agent>.zip` (sb3's format) and `<agent>.json` (what it fits), each in one step."""
     archive = io.BytesIO()  # torch's own writer would make another error of a full disk
     model.save(archive)
-    write_whole(folder / f"{agent}.zip", lambda file: file.write(archive.getvalue()))
+    write_whole(folder / f"{file_name(agent)}.zip", lambda file: file.write(archive.getvalue()))
     about = {
         "agent": agent,
         "config": asdict(config),
@@ -228,7 +228,7 @@ def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig
         "observation_size": model.observation_space.shape[0],
         "n_slots": int(model.action_space.n),
     }
-    write_text(folder / f"{agent}.json", json.dumps(about, indent=1))
+    write_text(folder / f"{file_name(agent)}.json", json.dumps(about, indent=1))
 
 
 def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) -> MaskablePPO:
@@ -237,7 +237,7 @@ def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) 
     Raises:
         RunError: a missing file, or a model for other services, another observation size or number of slots.
     """
-    about_path, weights_path = folder / f"{agent}.json", folder / f"{agent}.zip"
+    about_path, weights_path = (folder / f"{file_name(agent)}.{kind}" for kind in ("json", "zip"))
     if not about_path.exists() or not weights_path.exists():
         raise RunError(f"{folder}: no model of agent '{agent}'; expected {about_path.name} and {weights_path.name}")
     try:
