@@ -133,6 +133,11 @@ def sweep_one(path: Path) -> bool:
     return not path.exists()
 
 
+def is_half_written(path: Path) -> bool:
+    """Whether this is the name of a file or folder in the making, or of one that was cut short."""
+    return _BESIDE.fullmatch(path.name) is not None
+
+
 def _is_left_over(path: Path) -> bool:
     """Whether the process that wrote it is gone; one of another machine is given a day."""
     match = _BESIDE.fullmatch(path.name)

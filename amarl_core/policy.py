@@ -256,13 +256,27 @@ def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) 
                 f"expected {expected}; train on this scenario (the model was trained on '{trained_on}')"
             )
     model = build_model(config, n_inputs, n_slots, seed=0)
+    state = read_weights(weights_path)
     try:
-        with zipfile.ZipFile(weights_path) as archive:
-            state = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
         model.policy.load_state_dict(state)
-    except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
-            f"{weights_path}: not the weights of this model ({reason}); delete the run and train again"
-        ) from error
+    except (RuntimeError, TypeError) as error:
+        raise _not_weights(weights_path, error) from error
     return model
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read the policy's weights from a model's zip: tensors only, whatever else its pickles say is refused.
+
+    Raises:
+        RunError: the file holds no weights.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+    except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise _not_weights(path, error) from error
+
+
+def _not_weights(path: Path, error: Exception) -> RunError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return RunError(f"{path}: not the weights of this model ({reason}); delete the run and train again")
