@@ -2,19 +2,17 @@
 
     python -m amarl_core.kills --times 50 --folder reports/runs/kills
 
-A *victim* is a training, an evaluation, a whole smoke study or the export of a page, in a process group of its own. It
-is killed at a moment drawn uniformly over the time that it takes undisturbed, started again in the same folder, killed
-again, and at last left to end. After each kill every file below its folder is read to the end (`integrity`); the
-results are held against those of a victim that nobody disturbed. The record is `kills.json`.
+A *victim* (`victims`) is a training, an evaluation, a whole smoke study or the export of a page, in a process group of
+its own. It is killed at a moment drawn uniformly over the time that it takes undisturbed, started again in the same
+folder, killed again, and at last left to end. After each kill every file below its folder is read to the end
+(`integrity`); the results are held against those of a victim that nobody disturbed. The record is `kills.json`.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -29,170 +27,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amarl_core.config import METHODS
 from amarl_core.errors import AmarlError, RunError
-from amarl_core.files import sweep
 from amarl_core.integrity import damaged, files_below, half_written
 from amarl_core.look import Note, Table
-from amarl_core.policy import read_weights
 from amarl_core.records import study_folder
-from amarl_core.runs import read_frame, read_json, record_name, write_json
+from amarl_core.runs import read_json, write_json
+from amarl_core.victims import BEGUN, RESULTS, VICTIMS, differences
 
 log = logging.getLogger(__name__)
 
 RECORD = "kills.json"
 COMMAND = "python -m amarl_core.kills"
 PROJECT = Path(__file__).resolve().parent.parent
-BEGUN = "begun"
-"""What a victim says once it has imported all it needs: from then on it may be killed."""
+IN_A_ROW = 5
+"""Kills of one piece of work before it may end."""
 
-DAYS = 24
-"""Training days of a training to be killed."""
-CHECKPOINT_S = 0.05
-SERVED_DAYS = 6
-SEED = 7
-NOTEBOOK = "40_failure_causes"
-WALL_CLOCK = ["wall_s", "wait_s", "idle_s", "update_s", "rollout_s"]
-MADE_ON = re.compile(r" on \d{4}-\d\d-\d\d \d\d:\d\d\.")
-PATIENCE_S = 1800.0
+PATIENCE_S = 3600.0
 """A victim that takes longer than this hangs."""
 
 
-# ------------------------------------------------------------------------------------------------ the victims
-def train_victim(folder: Path) -> None:
-    """Train AMARL in the deterministic mode, with many checkpoints."""
-    from amarl_core.agents import train
-    from amarl_core.scenario import load_scenario
-
-    say_begun()
-    if not (folder / "status.json").exists() or read_json(folder / "status.json")["status"] != "finished":
-        choices = dict(days=DAYS, deterministic=True, checkpoint_s=CHECKPOINT_S)
-        train(load_scenario("toy"), "amarl", SEED, folder=folder, **choices)
-
-
-def evaluate_victim(folder: Path) -> None:
-    """Serve some days with all threads in order of arrival, and on one thread, and write what was decided."""
-    from amarl_core.agents import train
-    from amarl_core.evaluation import play_trace
-    from amarl_core.scenario import load_scenario
-    from amarl_core.steps import write_played
-    from amarl_core.teams import load_run
-
-    scenario = load_scenario("toy")
-    if not (folder / "run" / "status.json").exists():
-        train(scenario, "amarl", SEED, folder=folder / "run", days=2, deterministic=True)
-    say_begun()
-    sweep(folder)
-    run = load_run(folder / "run", scenario)
-    for day in range(SERVED_DAYS):
-        trace = scenario.training_trace(seed=SEED + 1, first_day=day)
-        for order, window in (("arrival", 0), ("pipeline", 4)):  # plans of a fixed age: the same in every run
-            write_played(folder / order, str(day), "arrival3", play_trace(run, trace, order, window=window))
-
-
-def batch_victim(folder: Path) -> None:
-    """Do a whole smoke study: train, time, compare, bound, serve, audit."""
-    from amarl_core.study import run_study
-
-    say_begun()
-    run_study("smoke", "smoke", root=folder)
-
-
-def export_victim(folder: Path) -> None:
-    """Run a notebook on the study beside it and export its page and the index."""
-    from amarl_core.batch import Job, run_job
-    from amarl_core.export import write_index
-
-    say_begun()
-    sweep(folder)
-    study, reports = str(folder.parent / "study" / "smoke"), folder / "reports"
-    page, _ = run_job(Job(NOTEBOOK, {"study": study}), reports)
-    write_index(study, [page], reports, COMMAND)
-
-
-VICTIMS: dict[str, Callable[[Path], None]] = {
-    "train": train_victim,
-    "evaluate": evaluate_victim,
-    "batch": batch_victim,
-    "export": export_victim,
-}
-
-
-def say_begun() -> None:
-    """Tell the killer that work begins."""
-    sys.stdout.write(f"{BEGUN}\n")
-    sys.stdout.flush()
-
-
-# ------------------------------------------------------------------------------------------------ their results
-def train_results(folder: Path) -> dict[str, object]:
-    """Return what a training leaves that does not depend on the clock."""
-    found: dict[str, object] = {
-        "status": read_json(folder / "status.json"),
-        "config": read_json(folder / "config.json"),
-    }
-    for kind in ("decisions", "ledger"):
-        found[kind] = read_frame(folder / record_name(kind, "train", "train"))
-    found["progress"] = read_frame(folder / "progress.parquet").drop(columns=WALL_CLOCK)
-    for path in sorted((folder / "model").glob("*.zip")):
-        found |= {f"{path.stem}/{name}": values.numpy() for name, values in read_weights(path).items()}
-    return found
-
-
-def evaluate_results(folder: Path) -> dict[str, object]:
-    """Return decisions and ledgers of all days."""
-    paths = sorted([*folder.glob("arrival/*.parquet"), *folder.glob("pipeline/*.parquet")])
-    return {f"{path.parent.name}/{path.stem}": read_frame(path) for path in paths}
-
-
-def batch_results(folder: Path) -> dict[str, object]:
-    """Return what a study leaves that depends neither on the clock nor on the order of threads: which files there are,
-    SARL (one agent) and its days in order of arrival, the rules, and that the audit found nothing."""
-    study = folder / "smoke"
-    found: dict[str, object] = {"files": [str(path.relative_to(study)) for path in files_below(study)]}
-    info = read_json(study / "study.json")
-    found["study"] = {name: value for name, value in info.items() if name not in ("started", "seconds")}
-    audits = read_frame(study / "audits.parquet")
-    found["audits"] = audits[["method", "seed", "day", "variant", "requests", "violations"]]
-    found |= {f"sarl/{name}": value for name, value in train_results(study / "sarl" / "seed=0").items()}
-    served = [study / "sarl" / "seed=0" / record_name("decisions", day, v)
-              for day in info["test_days"] for v in ("arrival3", "arrival1")]  # fmt: skip
-    for path in [*served, *sorted(study.glob("baselines/*/*.parquet"))]:
-        found[str(path.relative_to(study))] = read_frame(path)
-    for method in METHODS:
-        found[f"{method} is"] = read_json(study / method / "seed=0" / "status.json")["status"]
-    return found
-
-
-def export_results(folder: Path) -> dict[str, object]:
-    """Return the pages, without the minute at which they were made."""
-    pages = sorted((folder / "reports").glob("*.html"))
-    return {path.name: MADE_ON.sub("", path.read_text(encoding="utf-8")) for path in pages}
-
-
-RESULTS: dict[str, Callable[[Path], dict[str, object]]] = {
-    "train": train_results,
-    "evaluate": evaluate_results,
-    "batch": batch_results,
-    "export": export_results,
-}
-
-
-def differences(results: dict[str, object], expected: dict[str, object]) -> list[str]:
-    """List the names of what two victims left that is not the same to the bit."""
-    names = sorted(results.keys() | expected.keys())
-    return [name for name in names if not _is_same(results.get(name), expected.get(name))]
-
-
-def _is_same(one: object, other: object) -> bool:
-    if isinstance(one, pd.DataFrame) and isinstance(other, pd.DataFrame):
-        return one.equals(other)
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.shape == other.shape and one.tobytes() == other.tobytes()
-    return type(one) is type(other) and one == other
-
-
-# ------------------------------------------------------------------------------------------------ the killing
 @dataclass
 class Tally:
     """What was done to one kind of victim, and what was found.
@@ -200,7 +53,7 @@ class Tally:
     Attributes:
         kills: times it was killed while it worked.
         ends: times it was left to end, or was quicker than its killer.
-        seconds: time that an undisturbed one takes, s.
+        seconds: time that an undisturbed one takes at its quickest, s.
         after_s: moments of the kills, s after its work began.
         files: files that were read to the end after kills, all together.
         left: files and folders in the making that kills left; the next start sweeps them.
@@ -223,7 +76,9 @@ class Tally:
         return not self.damaged and not self.different
 
 
-def kill_often(kind: str, times: int, folder: Path, generator: np.random.Generator, in_a_row: int = 5) -> Tally:
+def kill_often(
+    kind: str, times: int, folder: Path, generator: np.random.Generator, note: Callable[[Tally], None] = lambda _: None
+) -> Tally:
     """Kill one kind of victim so many times, and let it end after every few kills.
 
     Args:
@@ -231,7 +86,7 @@ def kill_often(kind: str, times: int, folder: Path, generator: np.random.Generat
         times: kills.
         folder: where the victims work; removed at the end.
         generator: draws the moments.
-        in_a_row: kills of one piece of work before it may end.
+        note: called with the tally so far whenever a piece of work has ended.
 
     Raises:
         RunError: a victim that nobody disturbed failed.
@@ -241,8 +96,10 @@ def kill_often(kind: str, times: int, folder: Path, generator: np.random.Generat
     results, number = RESULTS[kind](expected), 0
     while tally.kills < times:
         place, number = folder / f"killed-{number}", number + 1
-        for _ in range(min(in_a_row, times - tally.kills)):
-            if not _kill_one(kind, place, float(generator.uniform(0.0, tally.seconds)), tally):
+        for turn in range(min(IN_A_ROW, times - tally.kills)):
+            took = _kill_one(kind, place, float(generator.uniform(0.0, tally.seconds)), tally)
+            if took is not None:
+                tally.seconds = min(tally.seconds, took) if turn == 0 else tally.seconds
                 break
         _let_end(kind, place)
         tally.ends += 1
@@ -252,13 +109,15 @@ def kill_often(kind: str, times: int, folder: Path, generator: np.random.Generat
         tally.different += [f"{kind}: {name}" for name in differences(RESULTS[kind](place), results)]
         shutil.rmtree(place)
         log.info("%s: %d kills, %s", kind, tally.kills, "all whole and the same" if tally.is_clean else asdict(tally))
+        note(tally)
     return tally
 
 
-def _kill_one(kind: str, place: Path, after_s: float, tally: Tally) -> bool:
-    """Kill a victim so long after its work began and look at its files; return False if it was quicker."""
+def _kill_one(kind: str, place: Path, after_s: float, tally: Tally) -> float | None:
+    """Kill a victim so long after its work began and look at its files; return the time it took if it was quicker."""
     with _victim(kind, place) as process:
         _wait_for_work(kind, process)
+        began = time.perf_counter()
         try:
             code = process.wait(after_s)
         except subprocess.TimeoutExpired:
@@ -269,10 +128,10 @@ def _kill_one(kind: str, place: Path, after_s: float, tally: Tally) -> bool:
             tally.files += len(files_below(place))
             tally.left += len(half_written(place))
             tally.damaged += damaged(place)
-            return True
+            return None
     if code != 0:
         raise RunError(f"a {kind} that was killed before failed with code {code}; its message stands above")
-    return False
+    return time.perf_counter() - began
 
 
 def _let_end(kind: str, place: Path) -> float:
@@ -291,7 +150,7 @@ def _victim(kind: str, place: Path) -> Iterator[subprocess.Popen]:
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as aside:  # its kernels' files, not its results
         process = subprocess.Popen(
-            [sys.executable, "-m", "amarl_core.kills", "--victim", kind, "--folder", str(place)],
+            [sys.executable, "-m", "amarl_core.victims", kind, str(place)],
             cwd=PROJECT,
             env=os.environ | {"TMPDIR": aside},
             stdout=subprocess.PIPE,
@@ -332,13 +191,17 @@ def run_kills(times: int, folder: Path, seed: int = 0, kinds: tuple[str, ...] = 
         generator = np.random.default_rng([seed, number])
         if kind == "export" and not (work / kind / "study").exists():
             _let_end("batch", work / kind / "study")
-        tallies[kind] = asdict(kill_often(kind, share, work / kind, generator))
-        record = {"times": sum(t["kills"] for t in tallies.values()), "seed": seed, "kinds": tallies,
-                  "seconds": time.perf_counter() - began}  # fmt: skip
-        write_json(Path(folder) / RECORD, record)
+
+        def note(tally: Tally, kind: str = kind) -> None:
+            tallies[kind] = asdict(tally)
+            killed = sum(one["kills"] for one in tallies.values())
+            record = {"times": killed, "seed": seed, "seconds": time.perf_counter() - began, "kinds": tallies}
+            write_json(Path(folder) / RECORD, record)
+
+        kill_often(kind, share, work / kind, generator, note)
         shutil.rmtree(work / kind, ignore_errors=True)
     shutil.rmtree(work, ignore_errors=True)
-    return record
+    return read_json(Path(folder) / RECORD)
 
 
 def kills_summary(folder: Path) -> dict | None:
@@ -390,20 +253,17 @@ def kills_table(folder: Path) -> Table | Note:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Kill, or be a victim; return 0 if all was well, 2 otherwise."""
+    """Kill; return 0 if all was well, 2 otherwise."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=50, help="kills, shared among the kinds")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--kinds", nargs="+", choices=VICTIMS, default=list(VICTIMS))
     parser.add_argument("--folder", type=Path, default=study_folder("kills"), help="of kills.json")
-    parser.add_argument("--victim", choices=VICTIMS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no victim outlives its killer
     try:
-        if options.victim:
-            VICTIMS[options.victim](options.folder)
-            return 0
-        log.setLevel(logging.INFO)
         record = run_kills(options.times, options.folder, options.seed, tuple(options.kinds))
         bad = [line for tally in record["kinds"].values() for line in tally["damaged"] + tally["different"]]
         for line in bad:
@@ -415,5 +275,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # under its own name: what it defines is then the same for those who import it
-    sys.exit(importlib.import_module("amarl_core.kills").main())
+    sys.exit(main())
