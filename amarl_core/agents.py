@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from amarl_core.arena import AHEAD, DONE, FULL, STOPPED
 from amarl_core.boards import Boards, place_of_boards
 from amarl_core.checkpoint import Checkpoint, identity
 from amarl_core.config import TrainConfig, make_config
-from amarl_core.errors import AmarlError
+from amarl_core.errors import AmarlError, StorageError
 from amarl_core.policy import UpdateStats, update, warm_up
 from amarl_core.progress import Progress
 from amarl_core.runs import RunFolder, provenance, usable_cores
@@ -143,7 +143,8 @@ class Training:
         """Alternate rollouts and updates until agent a's requests are served or a stop is asked for."""
         torch.set_num_threads(self.config.torch_threads)
         if not self.is_busiest[a] and sys.platform == "linux":  # elsewhere a thread has no priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            mine = os.getpriority(os.PRIO_PROCESS, 0)  # a process that gives way itself stays where it is, or below
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(mine + NICE, 19))
         while not self.is_done[a]:
             if self.learn_once(a, np.inf) == STOPPED:
                 return
@@ -364,7 +365,8 @@ def train(
                 checkpoint.remove()
     except BaseException as error:
         if place is not None:
-            place.fail(error)
+            with suppress(StorageError):  # no room for a word: a run that still says "running" counts as unfinished
+                place.fail(error)
         raise
     finally:
         if boards is not None:

@@ -28,6 +28,7 @@ import nbformat
 from traitlets.config import Config
 
 from amarl_core.errors import AmarlError, RunError
+from amarl_core.files import sweep_one, write_text, write_whole
 from amarl_core.runs import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,8 +174,7 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
                 )
         except papermill.PapermillExecutionError as error:
             kept = page.with_suffix(".failed.ipynb")
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_bytes(executed.read_bytes())
+            write_whole(kept, lambda file: file.write(executed.read_bytes()))
             raise RunError(
                 f"{path.stem} failed in cell {error.exec_count}: {error.ename}: {error.evalue} (the "
                 f"notebook with its traceback: {kept})"
@@ -254,7 +254,6 @@ def pages(study_name: str, reports: Path, command: str) -> Path:
 
 def figures(study_name: str, folder: Path) -> list[Path]:
     """Write Figures 2 and 3 as PNG, and the headline table and the targets as Markdown, for the README."""
-    from amarl_core.export import write_text
     from amarl_core.failure_plots import failure_causes
     from amarl_core.paper import gather, headline_table
     from amarl_core.plots import figure_2
@@ -262,7 +261,6 @@ def figures(study_name: str, folder: Path) -> list[Path]:
     from amarl_core.targets import targets_table
 
     evidence = gather(load_study(study_name))
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     pictures = {"figure_2": figure_2(evidence.arrival3), "figure_3": failure_causes(evidence.arrival3)}
     for name, picture in pictures.items():
@@ -320,6 +318,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     logging.basicConfig(level="INFO", format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("papermill").setLevel("WARNING")
+    for left in getattr(options, "reports", REPORTS).glob(".*.tmp"):  # of a call that was killed
+        sweep_one(left)
     try:
         if options.command == "run":
             given = {name: parse_value(value) for name, value in options.parameter}
@@ -345,6 +345,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 say(f"{os.path.relpath(path)}  {path.stat().st_size // 1000} kB")
     except AmarlError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of a library's own writing, such as temporary files
+        print(f"error: {error}; make room, or set TMPDIR to a folder that can be written", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; finished runs are kept and will be loaded by the next call", file=sys.stderr)

@@ -8,6 +8,7 @@ from stable_baselines3.common.logger import Logger, configure
 
 from amarl_core.config import TrainConfig
 from amarl_core.errors import AmarlError
+from amarl_core.files import file_name, storing
 from amarl_core.policy import LinearSchedule
 
 
@@ -43,7 +44,10 @@ class Boards:
     def __init__(self, folder: Path, config: TrainConfig, end_s: float, agents: tuple[str, ...]):
         self.folder, self.config, self.end_s = folder, config, end_s
         self.learning_rate = LinearSchedule(config.learning_rate, config.final_learning_rate)
-        self._loggers: dict[str, Logger] = {a: configure(str(folder / a), ["tensorboard"]) for a in agents}
+        with storing(folder):
+            self._loggers: dict[str, Logger] = {
+                a: configure(str(folder / file_name(a)), ["tensorboard"]) for a in agents
+            }
 
     def write(self, row: Mapping) -> None:
         """Log one row of the progress table, at the agent's number of steps."""
@@ -68,9 +72,11 @@ class Boards:
         }
         for name, value in values.items():
             logger.record(name, value)
-        logger.dump(row["steps"])
+        with storing(self.folder):
+            logger.dump(row["steps"])
 
     def close(self) -> None:
         """Write what is left, and close the files."""
-        for logger in self._loggers.values():
-            logger.close()
+        with storing(self.folder):
+            for logger in self._loggers.values():
+                logger.close()

@@ -14,6 +14,7 @@ import pandas as pd
 
 from amarl_core.baselines import RULES, SLOW_RULES, Baseline, baseline
 from amarl_core.evaluation import Played, play_trace
+from amarl_core.files import write_text
 from amarl_core.scenario import Scenario, load_scenario
 from amarl_core.traces import Trace
 
@@ -162,7 +163,7 @@ def main() -> None:
         before, rest = text.split(MARKS[0])
         old, after = rest.split(MARKS[1]) if MARKS[1] in rest else ("", rest)
         table = merged(old, table)
-        arguments.write.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
+        write_text(arguments.write, f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}")
 
 
 if __name__ == "__main__":

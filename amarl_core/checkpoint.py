@@ -19,7 +19,8 @@ import numpy as np
 
 from amarl_core import __version__
 from amarl_core.config import TrainConfig
-from amarl_core.errors import RunError, problem
+from amarl_core.errors import RunError, StorageError, problem
+from amarl_core.files import write_whole
 from amarl_core.policy import model_state, set_model_state
 from amarl_core.runs import plain, read_json, write_json
 from amarl_core.store import LOCK_WAIT_NS, N_LEDGER, STOP, VERSION
@@ -73,7 +74,8 @@ class Checkpoint:
         return (self.folder / "checkpoint.json").exists()
 
     def remove(self) -> None:
-        """Delete it: the run is finished."""
+        """Delete it: the run is finished. What names its files goes first: half a checkpoint is none."""
+        (self.folder / "checkpoint.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # ------------------------------------------------------------------------------------------------ writing
@@ -89,9 +91,8 @@ class Checkpoint:
         cursors = [int(agent.stream["cursor"][0]) for agent in simulation.agents]
         n_ledger = int(simulation.arena.shared.control[N_LEDGER])
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            np.savez(self.folder / served, **_served_since(simulation, self._cursors, self._n_ledger))
-            np.savez(self.folder / state, **_state_of(training))
+            _save_arrays(self.folder / served, _served_since(simulation, self._cursors, self._n_ledger))
+            _save_arrays(self.folder / state, _state_of(training))
             manifest = {
                 "identity": self.identity,
                 "state": state,
@@ -102,11 +103,8 @@ class Checkpoint:
                 "spent": dataclasses.asdict(training.spent),
             }
             write_json(self.folder / "checkpoint.json", manifest)
-        except OSError as error:
-            raise RunError(
-                f"{self.folder}: the checkpoint cannot be written ({error}); make room and train again: it goes on "
-                "from the checkpoint before"
-            ) from error
+        except StorageError as error:
+            raise StorageError(f"{error}. It goes on from the checkpoint before.") from error
         self._served, self._cursors, self._n_ledger = manifest["served"], cursors, n_ledger
         self._sweep(manifest)
 
@@ -166,6 +164,10 @@ class Checkpoint:
     @property
     def _anew(self) -> str:
         return ANEW.format(folder=self.folder.parent)
+
+
+def _save_arrays(path: Path, arrays: Arrays) -> None:
+    write_whole(path, lambda file: np.savez(file, **arrays))
 
 
 def narrow(values: np.ndarray) -> np.ndarray:

@@ -29,6 +29,10 @@ class HeldError(RunError):
     """Another process is writing the run; it may be looked at again later."""
 
 
+class StorageError(RunError):
+    """A file or folder cannot be written: the disk is full, or it is read-only."""
+
+
 class AuditError(AmarlError):
     """Recorded decisions or a ledger contradict the rules."""
 

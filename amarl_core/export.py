@@ -5,9 +5,7 @@ Nothing in a page comes from elsewhere: no script at all, one style in the page 
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from nbformat import NotebookNode
 
 from amarl_core.colophon import study_colophon
 from amarl_core.failure_plots import failure_causes
+from amarl_core.files import write_text
 from amarl_core.paper import REFERENCE, gather, headline_table
 from amarl_core.plots import figure_2
 from amarl_core.records import load_study
@@ -48,19 +47,6 @@ class Page:
     title: str
     question: str
     cover: str = ""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
 
 
 def describe(notebook: NotebookNode) -> tuple[str, str]:

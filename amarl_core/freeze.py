@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from amarl_core.errors import AmarlError, ScenarioError, problem
+from amarl_core.files import sweep, write_text
 from amarl_core.scenario import Scenario, load_scenario
 from amarl_core.settings import SETTINGS_FILE
 
@@ -35,21 +36,20 @@ def freeze(folder: str | Path) -> Scenario:
         remedy = "Freeze its base; an overlay's days are drawn from the base's seed."
         raise ScenarioError(problem(None, None, "scenario", str(folder), "a scenario without overlays", remedy))
     checksums = {}
+    sweep(scenario.folder)
     for day in scenario.test_days:
         trace = scenario.generate_test_day(day)
         checksums[day] = trace.sha256
         committed = scenario.settings.committed.get(day)
         if committed is not None:
-            committed.parent.mkdir(parents=True, exist_ok=True)
             trace.write(committed)
     path = scenario.folder / SETTINGS_FILE
     kept = path.read_text(encoding="utf-8").split(f"\n{_HEADING}")[0].rstrip("\n")
     recorded = "\n".join(f'{day} = "{checksum}"' for day, checksum in checksums.items())
-    path.write_text(
+    write_text(
+        path,
         f"{kept}\n\n{_HEADING} # written by python -m amarl_core.freeze; keep it the last section\n"
         f'digest = "{scenario.digest}"\n\n[frozen.test_day_sha256]\n{recorded}\n',
-        encoding="utf-8",
-        newline="\n",
     )
     frozen = load_scenario(scenario.folder)
     for day in frozen.test_days:
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         scenario = freeze(chosen.scenario)
     except AmarlError as reason:
         logger.error("%s", reason)
-        return 1
+        return 2
     logger.info("%s is frozen with digest %s", scenario.name, scenario.digest)
     return 0
 

@@ -23,6 +23,9 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, LogFormatterMathtext
+
+from amarl_core.files import write_whole
 
 P = ParamSpec("P")
 Shown = TypeVar("Shown")
@@ -85,6 +88,7 @@ THEME = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.7,
     "svg.hashsalt": "amarl",
+    "text.parse_math": False,  # names come from data: a dollar sign is a dollar sign
 }
 WIDE_IN, NARROW_IN = 7.4, 4.5
 _is_narrow: ContextVar[bool] = ContextVar("is_narrow", default=False)
@@ -134,7 +138,7 @@ class Picture:
 
     def save(self, path: Path) -> None:
         """Write the drawing as .svg or .png, as the suffix says; the same figure gives the same bytes."""
-        path.write_bytes(render(self.figure, path.suffix[1:]))
+        write_whole(path, lambda file: file.write(render(self.figure, path.suffix[1:])))
 
     def _repr_html_(self) -> str:
         source = f'<source media="(max-width: 620px)" srcset="{_data(self.narrow)}">' if self.narrow else ""
@@ -177,6 +181,10 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
 
 def finish(figure: Figure, finding: str, caption: str, alt: str = "") -> Picture:
     """Set the finding as the title, flush left, and join caption and alternative text to the figure."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatterMathtext):  # its labels are mathematics
+                axis.set_major_formatter(LogFormatter(labelOnlyBase=True))
     title = textwrap.fill(finding, 46 if _is_narrow.get() else 78)
     figure.suptitle(title, x=0.008, ha="left", fontweight="bold", color="#222222")
     return Picture(figure, caption, f"{finding}. {alt or caption}")
@@ -215,7 +223,7 @@ class Table:
         """The same as a Markdown table, for a README."""
         text = {self.frame.columns[0], *self.text_columns}
         lines = [list(self.frame.columns), [":--" if c in text else "--:" for c in self.frame.columns]]
-        lines += [[str(value) for value in row] for row in self.frame.itertuples(index=False)]
+        lines += [[str(value).replace("|", "\\|") for value in row] for row in self.frame.itertuples(index=False)]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

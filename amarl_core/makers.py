@@ -1,21 +1,22 @@
 """Making of scenario folders from imported networks: services, areas, placement, load, held-out days.
 
 `make_scenario` writes a folder that `load_scenario` reads like any other. It is built beside its place and renamed
-when it is complete, so that there is never half a scenario.
+when it is complete, so that there is never half a scenario; one that it replaces waits beside it until then.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from amarl_core.errors import ScenarioError, problem
+from amarl_core.files import beside, storing, sweep_one
 from amarl_core.foreign.idle_routes import ChainRoutes
 from amarl_core.foreign.load_size import fullest
 from amarl_core.foreign.placement import place
@@ -78,13 +79,15 @@ def make_scenario(
 
     Raises:
         ScenarioError: Something given is wrong, the folder exists, or some request could never be served.
+        StorageError: The folder cannot be written; what was there before stays.
     """
     folder = Path(folder)
+    _restore(folder)
     _check_options(folder, latency, utilisation, load_gbps, overwrite)
     imported = network if isinstance(network, Imported) else load_network(network)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    building = beside(folder)
+    with storing(folder), _removed_afterwards(building):
+        building.mkdir(parents=True)
         draft = write_tables(building, imported, _services_folder(services), _chosen(services), areas, destinations)
         maker = _Maker(building, draft)
         maker.place(placement)
@@ -97,10 +100,7 @@ def make_scenario(
         draft.assumptions.to_csv(building / "assumptions.csv", index=False, lineterminator="\n")
         imported.origins.to_csv(building / "origins.csv", index=False, lineterminator="\n")
         freeze(building)
-        building.chmod(0o755)
         _put(building, folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     logger.info("%s: %d nodes, %d links, %.4g Gb/s", folder, imported.network.n_nodes, imported.network.n_links, load)
     return load_scenario(folder)
 
@@ -118,15 +118,37 @@ def _check_options(folder: Path, latency: str, utilisation: float, load_gbps: fl
         raise ScenarioError(problem(None, None, "folder", str(folder), "one that does not exist yet", remedy))
 
 
+@contextmanager
+def _removed_afterwards(folder: Path) -> Iterator[None]:
+    """Remove a folder at the end, whatever happens, if it is still there."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _put(building: Path, folder: Path) -> None:
     """Rename the finished folder to its place; one that is replaced is removed afterwards."""
-    old = None
     if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent)) / folder.name
-        folder.rename(old)
+        folder.rename(_replaced(folder))
     building.rename(folder)
-    if old is not None:
-        shutil.rmtree(old.parent, ignore_errors=True)
+    shutil.rmtree(_replaced(folder), ignore_errors=True)
+
+
+def _restore(folder: Path) -> None:
+    """Undo what a process that was killed in the midst of replacing a scenario left behind."""
+    old = _replaced(folder)
+    with storing(folder):
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+            sweep_one(left)
+
+
+def _replaced(folder: Path) -> Path:
+    """Where a scenario waits while it is replaced."""
+    return folder.with_name(f".{folder.name}.replaced")
 
 
 def _services_folder(services: Sequence[str] | str | Path | None) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from amarl_core.errors import AmarlError, ScenarioError, problem
+from amarl_core.files import inside
 from amarl_core.map_layout import Frame, Label, circle, height_for, label_box, place_labels, project, spread
 from amarl_core.map_symbols import (
     INK,
@@ -308,6 +309,9 @@ def _read_outline(folder: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
     """Read the outline of the land beside a scenario, if it has one; it is for the eye only."""
     if folder is None or not (Path(folder) / OUTLINE_FILE).is_file():
         return None
+    if not inside(folder, OUTLINE_FILE):
+        expected = "a file inside the scenario's folder"
+        raise ScenarioError(problem(None, None, OUTLINE_FILE, "a link out of it", expected, "Copy the file itself."))
     table = read_csv(Path(folder) / OUTLINE_FILE, OUTLINE_COLUMNS, ScenarioError)
     return table["lat"], table["lon"]
 

@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import Logger
 from amarl_core.arena import Buffer, make_buffer
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.errors import RunError
+from amarl_core.files import file_name, write_text, write_whole
 from amarl_core.inference import Nets
 from amarl_core.ppo_update import Hyper, run_epochs
 
@@ -214,9 +215,10 @@ def copy_weights(model: MaskablePPO, nets: Nets, a: int) -> None:
 
 
 def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig, scenario) -> None:
-    """Write `<agent>.zip` (sb3's format) and `<agent>.json` (what it fits)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / f"{agent}.zip")
+    """Write `<agent>.zip` (sb3's format) and `<agent>.json` (what it fits), each in one step."""
+    archive = io.BytesIO()  # torch's own writer would make another error of a full disk
+    model.save(archive)
+    write_whole(folder / f"{file_name(agent)}.zip", lambda file: file.write(archive.getvalue()))
     about = {
         "agent": agent,
         "config": asdict(config),
@@ -226,7 +228,7 @@ def save_model(model: MaskablePPO, folder: Path, agent: str, config: TrainConfig
         "observation_size": model.observation_space.shape[0],
         "n_slots": int(model.action_space.n),
     }
-    (folder / f"{agent}.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    write_text(folder / f"{file_name(agent)}.json", json.dumps(about, indent=1))
 
 
 def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) -> MaskablePPO:
@@ -235,7 +237,7 @@ def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) 
     Raises:
         RunError: a missing file, or a model for other services, another observation size or number of slots.
     """
-    about_path, weights_path = folder / f"{agent}.json", folder / f"{agent}.zip"
+    about_path, weights_path = (folder / f"{file_name(agent)}.{kind}" for kind in ("json", "zip"))
     if not about_path.exists() or not weights_path.exists():
         raise RunError(f"{folder}: no model of agent '{agent}'; expected {about_path.name} and {weights_path.name}")
     try:
@@ -254,13 +256,27 @@ def load_model(folder: Path, agent: str, scenario, n_inputs: int, n_slots: int) 
                 f"expected {expected}; train on this scenario (the model was trained on '{trained_on}')"
             )
     model = build_model(config, n_inputs, n_slots, seed=0)
+    state = read_weights(weights_path)
     try:
-        with zipfile.ZipFile(weights_path) as archive:
-            state = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
         model.policy.load_state_dict(state)
-    except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(
-            f"{weights_path}: not the weights of this model ({reason}); delete the run and train again"
-        ) from error
+    except (RuntimeError, TypeError) as error:
+        raise _not_weights(weights_path, error) from error
     return model
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read the policy's weights from a model's zip: tensors only, whatever else its pickles say is refused.
+
+    Raises:
+        RunError: the file holds no weights.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+    except (zipfile.BadZipFile, KeyError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise _not_weights(path, error) from error
+
+
+def _not_weights(path: Path, error: Exception) -> RunError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return RunError(f"{path}: not the weights of this model ({reason}); delete the run and train again")

@@ -4,10 +4,10 @@ A run folder is ``reports/runs/<study>/<method>/seed=<n>/``. Its life is written
 
     new -> running -> finished | stopped | failed
 
-Every file is written beside its place and then moved there in one step, so that a reader (or a power cut)
-meets the old file or the new one, never half of one. A finished run is never overwritten. A run that is still
-marked running, stopped or failed is never taken for a finished one; starting it again removes what it had
-recorded, going on with it keeps that.
+Every file is written beside its place and then moved there in one step (`files`), so that a reader meets the old
+file or the new one, never half of one, whenever a process was killed. A finished run is never overwritten. A run
+that is still marked running, stopped or failed is never taken for a finished one; starting it again removes what it
+had recorded, going on with it keeps that.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import shutil
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +33,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from amarl_core.errors import HeldError, RunError
+from amarl_core.files import storing, sweep, write_text, write_whole
 
 ROOT = Path("reports") / "runs"
 STATUSES = ("running", "finished", "stopped", "failed")
@@ -47,9 +47,17 @@ CORES_SETTING = "AMARL_CORES"
 
 _INSTEAD = "load it, choose another study or seed, or delete the folder to run it again"
 _RUN_FILES = (
-    "config.json", "provenance.json", "timing.json", "outcome.json", "error.txt", "*.parquet", "model", "checkpoint",
+    "checkpoint/checkpoint.json",  # first: a checkpoint that is half removed is none
+    "config.json",
+    "provenance.json",
+    "timing.json",
+    "outcome.json",
+    "error.txt",
+    "*.parquet",
+    "model",
+    "checkpoint",
     "tensorboard",
-)  # fmt: skip
+)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -61,7 +69,7 @@ def write_json(path: str | Path, value: Any) -> None:
             that is not finite becomes null, since JSON has no word for it.
     """
     text = json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
-    _write(Path(path), lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def read_json(path: str | Path) -> Any:
@@ -89,7 +97,7 @@ def write_frame(path: str | Path, frame: pd.DataFrame | pa.Table) -> None:
     table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
     # pandas cannot read back its own metadata of a list<dictionary<string>> column; the schema says it all.
     table = table.replace_schema_metadata(None)
-    _write(Path(path), lambda file: pq.write_table(table, file, compression="zstd"))
+    write_whole(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def read_frame(path: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
@@ -210,17 +218,19 @@ class RunFolder:
     def _take(self) -> None:
         """Hold the folder's lock file."""
         self._refuse_finished()
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            message = "another run is writing this folder; wait for it to end, or choose another study or seed"
-            raise HeldError(f"{self.path}: {message}") from error
+        with storing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout as error:
+                message = "another run is writing this folder; wait for it to end, or choose another study or seed"
+                raise HeldError(f"{self.path}: {message}") from error
         try:
             self._refuse_finished()  # another process may have finished it just before the lock was taken
         except RunError:
             self._lock.release()
             raise
+        sweep(self.path)
 
     def _refuse_finished(self) -> None:
         if self.is_finished:
@@ -297,8 +307,10 @@ class RunFolder:
         if self.status != "running":
             message = f"cannot be marked {status}, it is {self.status}; only a run that was started can end"
             raise RunError(f"{self.path}: {message}")
-        self._set(status, error)
-        self._lock.release()
+        try:
+            self._set(status, error)
+        finally:
+            self._lock.release()
 
     def _remove_records(self) -> None:
         # Status first: a folder whose records are half removed must not look like one that stopped properly.
@@ -339,18 +351,6 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get(CORES_SETTING, "")
     return max(1, min(cores, int(limit))) if limit.isdecimal() else cores
-
-
-def _write(path: Path, fill: Callable[[IO[bytes]], Any]) -> None:
-    """Fill a file beside `path`, then move it there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            fill(file)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

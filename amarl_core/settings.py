@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amarl_core.errors import ScenarioError, problem
+from amarl_core.files import inside
 from amarl_core.foreign.import_rules import Rules
 from amarl_core.tables import names, read_bytes
 
@@ -219,7 +220,8 @@ class Section:
     def path(self, key: str, default: str | None = None) -> Path:
         """Return a file's path, which must stay inside the scenario's folder."""
         text = self.text(key, default) if default is None or key in self.given else default
-        folder = self.file.parent.resolve()
-        if "\0" in text or not (folder / text).resolve().is_relative_to(folder):
-            raise self.fail(key, "a path inside the scenario's folder")
+        if not inside(self.file.parent, text):
+            remedy = "Copy the file into the folder: a scenario is whole by itself, and reads nothing else."
+            expected = "a path inside the scenario's folder"
+            raise ScenarioError(problem(self.file, None, self.prefix + key, text, expected, remedy))
         return self.file.parent / text

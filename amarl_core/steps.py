@@ -23,7 +23,7 @@ from amarl_core.bounds import day_bound
 from amarl_core.config import METHODS
 from amarl_core.disruptions import FOLDER as DISRUPTIONS
 from amarl_core.disruptions import disrupt
-from amarl_core.errors import RunError
+from amarl_core.errors import AmarlError, RunError
 from amarl_core.evaluation import Played, play_trace, time_trace
 from amarl_core.robustness import measure as measure_shifts
 from amarl_core.robustness import shifts_of
@@ -330,9 +330,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
             disrupt(options.folder, info, options.part)
         else:
             WHOLE[options.step](options.folder, info)
-    except RunError as error:
+    except AmarlError as error:
         log.error("%s", error)
-        return 1
+        return 2
     return 0
 
 

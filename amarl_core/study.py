@@ -18,6 +18,7 @@ from amarl_core.config import METHODS
 from amarl_core.disruptions import FOLDER as DISRUPTIONS
 from amarl_core.disruptions import parts_of
 from amarl_core.errors import RunError
+from amarl_core.files import sweep
 from amarl_core.forms import FORMS
 from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, write_frame, write_json
 from amarl_core.scenario import load_scenario
@@ -89,6 +90,7 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
         raise RunError(f"unknown profile {profile!r}; the valid ones are {', '.join(PROFILES)}")
     plan, began = PROFILES[profile], time.time()
     folder = (Path(root) / (name or profile)).resolve()
+    sweep(folder)
     info = _begin(folder, profile, plan)
     for seed in plan.seeds:
         for method in METHODS:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amarl_core.errors import TraceError, problem
+from amarl_core.files import write_whole
 from amarl_core.foreign.demand_matrices import read_matrices
 from amarl_core.foreign.request_tables import read_requests
 from amarl_core.foreign.trace_files import CHUNK_BYTES
@@ -38,6 +39,7 @@ DAY_S = 86_400.0
 LOADED_STREAM = 2
 """Branch of the random generator for what a file does not say; training days have 0, held-out days 1."""
 _LARGE_BYTES = 64_000_000
+_AS_CSV: dict[str, Any] = {"index": False, "lineterminator": "\n"}
 TRACE_COLUMNS = {
     "request_id": Column("int", least=0, unique=False),
     "t_s": Column("float", least=0, most=1e9, unit="s"),
@@ -129,8 +131,8 @@ class Trace:
         """Write the trace to a .csv, .csv.gz or .parquet file and return its path."""
         path = Path(path)
         if path.name.endswith((".csv", ".csv.gz")):
-            self.frame().to_csv(path, index=False, lineterminator="\n")
-            return path
+            packing = "gzip" if path.suffix == ".gz" else None
+            return write_whole(path, lambda file: self.frame().to_csv(file, compression=packing, **_AS_CSV))
         if path.suffix != ".parquet":
             raise TraceError(problem(path, None, "file name", path.name, "one ending in .csv, .csv.gz or .parquet"))
         table = pa.Table.from_pandas(self.frame(), preserve_index=False)
@@ -141,15 +143,8 @@ class Trace:
             "hold_s": "BYTE_STREAM_SPLIT",
             "request_id": "DELTA_BINARY_PACKED",
         }
-        pq.write_table(
-            table,
-            path,
-            compression="zstd",
-            compression_level=19,
-            use_dictionary=[*texts, "bundle", "demand_kbps"],
-            column_encoding=split,
-        )
-        return path
+        packed = dict(compression="zstd", compression_level=19, use_dictionary=[*texts, "bundle", "demand_kbps"])
+        return write_whole(path, lambda file: pq.write_table(table, file, column_encoding=split, **packed))
 
 
 def load_trace(

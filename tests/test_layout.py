@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
 LAYERS = [  # a module imports from its own layer and from those above it in this list
-    {"errors", "runs"},
+    {"errors", "files", "runs"},
     {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze",
      "checked_fields", "trace_mappings", "trace_presets", "trace_files", "trace_times", "trace_reports", "places",
      "draws", "bursts", "overlays", "overlaid", "request_tables", "volume_tables", "volumes", "demand_matrices",
@@ -32,8 +32,9 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
      "maps", "map_layout", "map_symbols", "hop_view", "hop_walk", "catalogue",
      "explore", "explore_plots", "background", "watch", "live_table", "live_curves", "live_cost",
      "actor_plots", "disruption_records", "disruption_plots", "reaction_plots",
-     "time_to_gos", "perf_records", "perf_plots", "scale_plots"},
+     "time_to_gos", "perf_records", "perf_plots", "scale_plots",
      "field_plots", "async_plots", "robust_verdict", "robust_plots", "fairness_plots", "mask_plots", "import_plots",
+     "soak", "kills", "victims", "integrity"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 PATHS = {path.stem: path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}

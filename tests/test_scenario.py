@@ -171,7 +171,7 @@ def test_freezing_writes_committed_days_and_is_idempotent(folder):
     assert first.test_trace("test-weekend").name == "test-weekend"
     assert freeze_main([str(folder)]) == 0
     assert (folder / "scenario.toml").read_text() == text
-    assert freeze_main([str(folder / "missing")]) == 1
+    assert freeze_main([str(folder / "missing")]) == 2
 
 
 def test_a_chain_that_is_late_even_when_idle_names_service_source_and_destination(folder):
