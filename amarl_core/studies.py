@@ -139,6 +139,8 @@ def read_study(name_or_path: str | Path) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AmarlError(f"{path.name}: not valid TOML ({error})") from error
     content = take(content, {"question": ..., "trials": ...}, path.name)
+    if not isinstance(content["trials"], list) or not all(isinstance(b, dict) for b in content["trials"]):
+        raise AmarlError(f"{path.name}: trials is {content['trials']!r}; expected blocks that begin with [[trials]]")
     trials = []
     for number, block in enumerate(content["trials"], start=1):
         where = f"{path.name}, block {number} of trials"
@@ -147,7 +149,7 @@ def read_study(name_or_path: str | Path) -> Study:
         try:
             trials += grid(kind, **block)
         except AmarlError as error:
-            raise type(error)(f"{where}: {error}") from error
+            raise AmarlError(f"{where}: {error}") from error
     return Study(path.stem, content["question"], tuple(trials))
 
 

@@ -145,6 +145,8 @@ def test_a_trial_that_another_process_holds_is_looked_at_again_at_the_end(tmp_pa
     waits = []
 
     def sleep(seconds):
+        if seconds != 0.01:
+            return
         waits.append(lines_of(tmp_path / "squares").count("end 2"))
         holder.save_json("outcome.json", {"square": -1})
         holder.finish()
@@ -158,7 +160,7 @@ def test_a_trial_that_another_process_holds_is_looked_at_again_at_the_end(tmp_pa
 def test_time_left_is_estimated_by_kind_and_shared_by_the_workers(tmp_path):
     listed = Worklist(squares(range(5)), tmp_path)
     listed.n_workers = 2
-    first, second, third, *_ = listed.take_ready()
+    first, second, third, *_ = listed.take_ready(5)
     assert listed.seconds_left() is None
     for trial, seconds in ((first, 500.0), (second, 3.0), (third, 5.0)):  # the first compiled
         listed.note(Ended(trial, "finished", seconds))
