@@ -27,8 +27,7 @@ import pandas as pd
 
 from amarl_core.errors import AmarlError, RunError
 from amarl_core.runs import ROOT, RunFolder
-from amarl_core.scenario import load_scenario
-from amarl_core.trial_kinds import SERVE, TRAIN, forget
+from amarl_core.trial_kinds import SERVE, TRAIN, forget, name_scenario, open_scenario
 from amarl_core.trials import Kind, Trial, take
 
 STUDIES = Path(__file__).resolve().parent.parent / "data" / "studies"
@@ -113,7 +112,7 @@ def _nested(paths: list[tuple[str, ...]], values: tuple, given: Mapping[str, Any
 def _by_day(chosen: dict[str, Any]) -> list[dict[str, Any]]:
     if chosen.get("day") != HELD_OUT:
         return [chosen]
-    return [{**chosen, "day": day} for day in load_scenario(chosen["scenario"]).test_days]
+    return [{**chosen, "day": day} for day in open_scenario(name_scenario(chosen["scenario"])).test_days]
 
 
 # ------------------------------------------------------------------------------------------------- as files
@@ -182,7 +181,7 @@ def outcomes(study: Study, kind: str = "serve", root: str | Path = RUNS) -> pd.D
 
     Returns:
         The label of each trial (such as scenario, policy, seed, day, order, attempts), then those of its values that
-        differ between trials, its digest, and its figures; a figure by service is a column such as
+        tell trials of one label apart, its digest, and its figures; a figure by service is a column such as
         ``gos_by_service.voip``. Trials that are not finished have no row: compare with ``len(study.trials)``.
 
     Raises:
@@ -200,8 +199,12 @@ def outcomes(study: Study, kind: str = "serve", root: str | Path = RUNS) -> pd.D
             f"`python -m amarl_core.batch study {study.name}`"
         )
     labels, values, figures = (pd.DataFrame(part) for part in zip(*rows, strict=True))
-    varying = [column for column in values if values[column].astype(str).nunique() > 1 and column not in labels]
-    return pd.concat([labels, values[varying].drop(columns=figures.columns, errors="ignore"), figures], axis=1)
+    labels = labels.astype(
+        {column: "Int64" for column in labels.select_dtypes("float")}
+    )  # seeds, of which rules have none
+    groups = values.astype(str).groupby([labels[column].astype(str) for column in labels])
+    telling = [name for name, n in groups.nunique().max().items() if n > 1 and name not in figures]
+    return pd.concat([labels, values[telling], figures], axis=1)
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

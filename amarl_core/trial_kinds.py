@@ -19,6 +19,7 @@ from amarl_core.baselines import RULES, SLOW_RULES, Baseline, baseline, tuned
 from amarl_core.config import ALL_METHODS, TrainConfig, make_config
 from amarl_core.errors import AmarlError, RunError
 from amarl_core.evaluation import EVAL_ATTEMPTS, EVAL_LAG_S, EVAL_WINDOW, Played, play_trace
+from amarl_core.routing import CAUSES
 from amarl_core.runs import RunFolder, read_json
 from amarl_core.scenario import load_scenario
 from amarl_core.simulation import ORDERS
@@ -117,7 +118,8 @@ class Train(Kind):
         scenario = name_scenario(values.pop("scenario"))
         config = dataclasses.asdict(make_config(**values))
         # 1 and 1.0 are one setting, and have to have one digest
-        return {"scenario": scenario, "config": {key: type(defaults[key])(value) for key, value in config.items()}}
+        floats = {key: float(value) for key, value in config.items() if isinstance(defaults[key], float)}
+        return {"scenario": scenario, "config": config | floats}
 
     def label(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """See `Kind.label`."""
@@ -276,7 +278,7 @@ def figures_of(played: Played, scenario: Any, trace: Trace, order: str) -> dict[
     report = audit(scenario, decisions, played.ledger, trace, order=in_order, moves=played.moves)
     accepted = decisions[decisions["accepted"]]
     latency = accepted.groupby("service", observed=True)["latency_ms"].mean()
-    causes = decisions.loc[~decisions["accepted"], "cause"].astype(str).value_counts()
+    causes = decisions["cause"].astype(str).value_counts().reindex(CAUSES[1:], fill_value=0)
     return {
         "gos": stats.gos(decisions),
         "gos_by_service": _texts(stats.gos_by(decisions, "service")),

@@ -15,6 +15,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -212,7 +213,8 @@ def carry_out(trial: Trial, study: Path) -> Ended:
     except Exception as error:
         if _is_finished(place):  # by another process, between our look and our start
             return Ended(trial, "finished")
-        (place.path / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(OSError):  # a full disk may be what went wrong
+            (place.path / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return ended("failed", f"{type(error).__name__}: {error}")
 
 

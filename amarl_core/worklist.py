@@ -239,6 +239,8 @@ def _collect(worklist: Worklist, crew: Crew, running: dict[Future, Trial], done:
             worklist.note(future.result())
         except (BrokenExecutor, LostWorkerError):
             lost.append(trial)
+        except Exception as error:  # the cluster's own, such as a worker that cannot import the project
+            worklist.note(Ended(trial, "failed", error=f"{type(error).__name__}: {error}"))
     if lost and crew.breaks_as_one:
         lost += running.values()
         running.clear()

@@ -23,7 +23,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
      "intervals", "effects",
      "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
-    {"trials", "trial_kinds", "studies", "crews", "worklist"},
+    {"trials", "trial_kinds", "studies", "crews", "worklist", "findings"},
     {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
