@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import importlib
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,45 +25,14 @@ from typing import Any
 import pandas as pd
 
 from amarl_core.errors import AmarlError, RunError
-from amarl_core.runs import ROOT, RunFolder
+from amarl_core.runs import RunFolder
 from amarl_core.trial_kinds import SERVE, TRAIN, forget, name_scenario, open_scenario
-from amarl_core.trials import Kind, Trial, take
+from amarl_core.trials import RUNS, Kind, Study, Trial, take
 
 STUDIES = Path(__file__).resolve().parent.parent / "data" / "studies"
-RUNS = Path(__file__).resolve().parent.parent / ROOT
 KINDS = {kind.name: kind for kind in (TRAIN, SERVE)}
 HELD_OUT = "held-out"
 """As a day: all held-out days of the scenario."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """A question and the trials that answer it.
-
-    Attributes:
-        name: Of its folder below `reports/runs`.
-        question: What it asks, one sentence.
-        trials: Its trials, each once, and before each the trials that it needs.
-    """
-
-    name: str
-    question: str
-    trials: tuple[Trial, ...]
-
-    def __post_init__(self) -> None:
-        if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
-            raise AmarlError(f"name of a study is {self.name!r}; expected the name of a folder, without slashes")
-        object.__setattr__(self, "trials", tuple(dict.fromkeys(_with_needs(self.trials))))
-
-    def folder(self, root: str | Path = RUNS) -> Path:
-        """Return where its trials are recorded."""
-        return Path(root).resolve() / self.name
-
-
-def _with_needs(trials: Iterable[Trial]) -> Iterator[Trial]:
-    for trial in trials:
-        yield from _with_needs(trial.needs)
-        yield trial
 
 
 def grid(kind: Kind, **given: Any) -> list[Trial]:

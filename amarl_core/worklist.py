@@ -18,8 +18,7 @@ from statistics import median
 
 from amarl_core.crews import Crew, LostWorkerError, make_crew
 from amarl_core.runs import RunFolder, write_json
-from amarl_core.studies import RUNS, Study
-from amarl_core.trials import Ended, Trial, carry_out
+from amarl_core.trials import RUNS, Ended, Study, Trial, carry_out
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from amarl_core.crews import Cluster, Processes
 from amarl_core.errors import AmarlError
 from amarl_core.runs import usable_cores
 from amarl_core.worklist import run
-from tests.slow_trials import lines_of
-from tests.test_worklist import found, make_study, wait_for
+from tests.slow_trials import lines_of, make_study
+from tests.test_worklist import found, wait_for
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -79,7 +79,8 @@ def test_on_a_dask_cluster_a_killed_worker_loses_nothing_and_nothing_is_done_twi
     with dask_cluster(tmp_path, 2) as (address_file, workers):
         address = json.loads(address_file.read_text())["address"]
         code = (
-            "from tests.test_worklist import make_study, run\n"
+            "from amarl_core.worklist import run\n"
+            "from tests.slow_trials import make_study\n"
             "study = make_study(range(8), seconds=1.0)\n"
             f"raise SystemExit(not run(study, {str(tmp_path)!r}, backend='dask', scheduler={address!r}).ok)"
         )

@@ -13,16 +13,12 @@ import pytest
 from amarl_core import worklist
 from amarl_core.errors import AmarlError
 from amarl_core.runs import ROOT, RunFolder
-from amarl_core.studies import Study, outcomes
-from amarl_core.trials import Ended
+from amarl_core.studies import outcomes
+from amarl_core.trials import Ended, Study
 from amarl_core.worklist import Worklist, duration, run
-from tests.slow_trials import SQUARE, lines_of, squares
+from tests.slow_trials import SQUARE, lines_of, make_study, squares
 
 TESTS = Path(__file__).resolve().parent
-
-
-def make_study(numbers=range(6), name="squares", **values) -> Study:
-    return Study(name, "What are the squares?", squares(numbers, **values))
 
 
 def found(study, root):
@@ -34,7 +30,8 @@ def start_runner(root, numbers, seconds, jobs=2) -> subprocess.Popen:
     """Another process that does the study, as a user's second terminal would."""
     code = (
         "import logging; logging.basicConfig(level='INFO')\n"
-        "from tests.test_worklist import make_study, run\n"
+        "from amarl_core.worklist import run\n"
+        "from tests.slow_trials import make_study\n"
         f"if __name__ == '__main__': run(make_study(range({numbers}), seconds={seconds}), {str(root)!r}, jobs={jobs})"
     )
     return subprocess.Popen(
