@@ -21,6 +21,9 @@ from amarl_core.errors import AmarlError
 from amarl_core.runs import CORES_SETTING, usable_cores
 
 BACKENDS = ("local", "dask")
+SECONDS_TO_CONNECT = 10
+"""How long a scheduler may take to answer."""
+
 SECONDS_TO_SAVE = 10.0
 """How long a trial may take to end by itself after Ctrl-C: a training writes its checkpoint."""
 
@@ -142,7 +145,7 @@ class Cluster(Crew):
         if not address:
             raise AmarlError("the dask backend needs a scheduler; give its address, such as tcp://127.0.0.1:8786")
         try:
-            self._client = Client(address, timeout=10, set_as_default=False)
+            self._client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
         except OSError as error:
             raise AmarlError(f"no Dask scheduler answers at {address} ({error}); start `dask scheduler`") from error
         self._killed = KilledWorker
@@ -150,7 +153,7 @@ class Cluster(Crew):
     @property
     def n_workers(self) -> int:
         """Workers that the cluster has now, at least 1: it may wait for the first."""
-        return max(1, len(self._client.scheduler_info()["workers"]))
+        return max(1, len(self._client.nthreads()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Let some worker do a call."""

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import importlib
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,46 +25,14 @@ from typing import Any
 import pandas as pd
 
 from amarl_core.errors import AmarlError, RunError
-from amarl_core.runs import ROOT, RunFolder
-from amarl_core.scenario import load_scenario
-from amarl_core.trial_kinds import SERVE, TRAIN, forget
-from amarl_core.trials import Kind, Trial, take
+from amarl_core.runs import RunFolder
+from amarl_core.trial_kinds import SERVE, TRAIN, forget, name_scenario, open_scenario
+from amarl_core.trials import RUNS, Kind, Study, Trial, take
 
 STUDIES = Path(__file__).resolve().parent.parent / "data" / "studies"
-RUNS = Path(__file__).resolve().parent.parent / ROOT
 KINDS = {kind.name: kind for kind in (TRAIN, SERVE)}
 HELD_OUT = "held-out"
 """As a day: all held-out days of the scenario."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """A question and the trials that answer it.
-
-    Attributes:
-        name: Of its folder below `reports/runs`.
-        question: What it asks, one sentence.
-        trials: Its trials, each once, and before each the trials that it needs.
-    """
-
-    name: str
-    question: str
-    trials: tuple[Trial, ...]
-
-    def __post_init__(self) -> None:
-        if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
-            raise AmarlError(f"name of a study is {self.name!r}; expected the name of a folder, without slashes")
-        object.__setattr__(self, "trials", tuple(dict.fromkeys(_with_needs(self.trials))))
-
-    def folder(self, root: str | Path = RUNS) -> Path:
-        """Return where its trials are recorded."""
-        return Path(root).resolve() / self.name
-
-
-def _with_needs(trials: Iterable[Trial]) -> Iterator[Trial]:
-    for trial in trials:
-        yield from _with_needs(trial.needs)
-        yield trial
 
 
 def grid(kind: Kind, **given: Any) -> list[Trial]:
@@ -113,7 +80,7 @@ def _nested(paths: list[tuple[str, ...]], values: tuple, given: Mapping[str, Any
 def _by_day(chosen: dict[str, Any]) -> list[dict[str, Any]]:
     if chosen.get("day") != HELD_OUT:
         return [chosen]
-    return [{**chosen, "day": day} for day in load_scenario(chosen["scenario"]).test_days]
+    return [{**chosen, "day": day} for day in open_scenario(name_scenario(chosen["scenario"])).test_days]
 
 
 # ------------------------------------------------------------------------------------------------- as files
@@ -139,6 +106,8 @@ def read_study(name_or_path: str | Path) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AmarlError(f"{path.name}: not valid TOML ({error})") from error
     content = take(content, {"question": ..., "trials": ...}, path.name)
+    if not isinstance(content["trials"], list) or not all(isinstance(b, dict) for b in content["trials"]):
+        raise AmarlError(f"{path.name}: trials is {content['trials']!r}; expected blocks that begin with [[trials]]")
     trials = []
     for number, block in enumerate(content["trials"], start=1):
         where = f"{path.name}, block {number} of trials"
@@ -147,7 +116,7 @@ def read_study(name_or_path: str | Path) -> Study:
         try:
             trials += grid(kind, **block)
         except AmarlError as error:
-            raise type(error)(f"{where}: {error}") from error
+            raise AmarlError(f"{where}: {error}") from error
     return Study(path.stem, content["question"], tuple(trials))
 
 
@@ -180,7 +149,7 @@ def outcomes(study: Study, kind: str = "serve", root: str | Path = RUNS) -> pd.D
 
     Returns:
         The label of each trial (such as scenario, policy, seed, day, order, attempts), then those of its values that
-        differ between trials, its digest, and its figures; a figure by service is a column such as
+        tell trials of one label apart, its digest, and its figures; a figure by service is a column such as
         ``gos_by_service.voip``. Trials that are not finished have no row: compare with ``len(study.trials)``.
 
     Raises:
@@ -198,8 +167,12 @@ def outcomes(study: Study, kind: str = "serve", root: str | Path = RUNS) -> pd.D
             f"`python -m amarl_core.batch study {study.name}`"
         )
     labels, values, figures = (pd.DataFrame(part) for part in zip(*rows, strict=True))
-    varying = [column for column in values if values[column].astype(str).nunique() > 1 and column not in labels]
-    return pd.concat([labels, values[varying].drop(columns=figures.columns, errors="ignore"), figures], axis=1)
+    labels = labels.astype(
+        {column: "Int64" for column in labels.select_dtypes("float")}
+    )  # seeds, of which rules have none
+    groups = values.astype(str).groupby([labels[column].astype(str) for column in labels])
+    telling = [name for name, n in groups.nunique().max().items() if n > 1 and name not in figures]
+    return pd.concat([labels, values[telling], figures], axis=1)
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from amarl_core.baselines import RULES, SLOW_RULES, Baseline, baseline, tuned
 from amarl_core.config import ALL_METHODS, TrainConfig, make_config
 from amarl_core.errors import AmarlError, RunError
 from amarl_core.evaluation import EVAL_ATTEMPTS, EVAL_LAG_S, EVAL_WINDOW, Played, play_trace
+from amarl_core.routing import CAUSES
 from amarl_core.runs import RunFolder, read_json
 from amarl_core.scenario import load_scenario
 from amarl_core.simulation import ORDERS
@@ -165,18 +167,13 @@ class Serve(Kind):
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """See `Kind.resolve`."""
         values = take(given, self.defaults, f"a {self.name} trial")
-        if values["order"] not in ORDERS:
-            raise AmarlError(f"order is {values['order']!r}; expected one of {', '.join(ORDERS)}")
         scenario = name_scenario(values["scenario"])
         loaded = _kept_scenario(scenario["place"])
         day = values["day"]
         if day not in loaded.test_days:
             find_day(loaded, day)
         by = self._resolve_by(values)
-        serving = {key: values[key] for key in ("order", "attempts", "lag_s", "window")}
-        if "rule" in by:
-            serving = {"order": "arrival"}
-        serving["lag_s"] = float(values["lag_s"]) if serving["order"] == "free" else None
+        serving = _resolve_serving(values, "rule" in by)
         day = {"name": day, "sha256": loaded.test_day_sha256.get(day)}
         return {"scenario": scenario, "by": by, "day": day, "keep": bool(values["keep"]), **serving}
 
@@ -231,7 +228,9 @@ class Serve(Kind):
         scenario = open_scenario(values["scenario"])
         policy = self.policy(values, study)
         trace = _kept_day(values["scenario"]["place"], values["scenario"]["digest"], values["day"]["name"])
-        options = {key: values[key] for key in ("attempts", "lag_s", "window") if values.get(key) is not None}
+        options = {key: values[key] for key in ("attempts", "lag_s", "window") if key in values}
+        if "lag_s" in options and options["lag_s"] is None:  # JSON has no word for infinity
+            options["lag_s"] = math.inf
         played = play_trace(policy, trace, values["order"], scenario=scenario, **options)
         if values["keep"]:
             for name in ("decisions", "ledger", "moves"):
@@ -240,6 +239,25 @@ class Serve(Kind):
         if isinstance(policy, Baseline):
             trace = held(trace, policy.waits_s)
         return figures_of(played, scenario, trace, values["order"])
+
+
+def _resolve_serving(values: Mapping[str, Any], is_rule: bool) -> dict[str, Any]:
+    """Return how the day is served: order, attempts, and lag or window, whichever the order knows; rules know none."""
+    order, attempts, lag_s, window = (values[key] for key in ("order", "attempts", "lag_s", "window"))
+    if order not in ORDERS:
+        raise AmarlError(f"order is {order!r}; expected one of {', '.join(ORDERS)}")
+    if is_rule:
+        if order != "arrival":
+            raise AmarlError(f"order is {order!r}; a rule serves in order of arrival")
+        return {"order": order}
+    for name, value, least in (("attempts", attempts, 1), ("window", window, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise AmarlError(f"{name} is {value!r}; expected an integer of at least {least}")
+    if order != "free":
+        return {"order": order, "attempts": attempts, "window": window}
+    if not isinstance(lag_s, int | float) or not lag_s >= 0:
+        raise AmarlError(f"lag_s is {lag_s!r}; expected seconds, at least 0 (inf for no bound)")
+    return {"order": order, "attempts": attempts, "lag_s": float(lag_s)}
 
 
 def figures_of(played: Played, scenario: Any, trace: Trace, order: str) -> dict[str, Any]:
@@ -260,7 +278,7 @@ def figures_of(played: Played, scenario: Any, trace: Trace, order: str) -> dict[
     report = audit(scenario, decisions, played.ledger, trace, order=in_order, moves=played.moves)
     accepted = decisions[decisions["accepted"]]
     latency = accepted.groupby("service", observed=True)["latency_ms"].mean()
-    causes = decisions.loc[~decisions["accepted"], "cause"].astype(str).value_counts()
+    causes = decisions["cause"].astype(str).value_counts().reindex(CAUSES[1:], fill_value=0)
     return {
         "gos": stats.gos(decisions),
         "gos_by_service": _texts(stats.gos_by(decisions, "service")),

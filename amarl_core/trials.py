@@ -1,4 +1,4 @@
-"""A trial: one setting of a study, resolved to the last value, and the folder it is recorded in.
+"""A study is a list of trials; a trial is one setting, resolved to the last value, and the folder it is recorded in.
 
 Two trials with the same resolved values are the same trial: they have one digest and one folder,
 ``<study>/<kind>/<digest>/``. A finished trial is never done again. What a kind of trial does is said by a `Kind`;
@@ -14,17 +14,19 @@ import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from amarl_core.errors import AmarlError, HeldError
-from amarl_core.runs import RunFolder, plain, provenance, write_json
+from amarl_core.runs import ROOT, RunFolder, plain, provenance, write_json
 
 log = logging.getLogger(__name__)
 
+RUNS = Path(__file__).resolve().parent.parent / ROOT
 DIGEST_LENGTH = 12
 """Hexadecimal digits of a digest: 48 bits, so that a million trials share one with a chance of 0.2 %."""
 
@@ -141,6 +143,36 @@ class Trial:
         return hash(self.place)
 
 
+@dataclass(frozen=True)
+class Study:
+    """A question and the trials that answer it.
+
+    Attributes:
+        name: Of its folder below `reports/runs`.
+        question: What it asks, one sentence.
+        trials: Its trials, each once, and before each the trials that it needs.
+    """
+
+    name: str
+    question: str
+    trials: tuple[Trial, ...]
+
+    def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
+            raise AmarlError(f"name of a study is {self.name!r}; expected the name of a folder, without slashes")
+        object.__setattr__(self, "trials", tuple(dict.fromkeys(_with_needs(self.trials))))
+
+    def folder(self, root: str | Path = RUNS) -> Path:
+        """Return where its trials are recorded."""
+        return Path(root).resolve() / self.name
+
+
+def _with_needs(trials: Iterable[Trial]) -> Iterator[Trial]:
+    for trial in trials:
+        yield from _with_needs(trial.needs)
+        yield trial
+
+
 def without_places(value: Any) -> Any:
     """Return plain JSON without the places of things that are known by their digests."""
     if isinstance(value, Mapping):
@@ -212,7 +244,8 @@ def carry_out(trial: Trial, study: Path) -> Ended:
     except Exception as error:
         if _is_finished(place):  # by another process, between our look and our start
             return Ended(trial, "finished")
-        (place.path / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(OSError):  # a full disk may be what went wrong
+            (place.path / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return ended("failed", f"{type(error).__name__}: {error}")
 
 

@@ -18,8 +18,7 @@ from statistics import median
 
 from amarl_core.crews import Crew, LostWorkerError, make_crew
 from amarl_core.runs import RunFolder, write_json
-from amarl_core.studies import RUNS, Study
-from amarl_core.trials import Ended, Trial, carry_out
+from amarl_core.trials import RUNS, Ended, Study, Trial, carry_out
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ class Worklist:
         """The trials that have not ended."""
         return [*self.waiting, *self.running, *self.held, *self.suspects]
 
-    def take_ready(self) -> list[Trial]:
+    def take_ready(self, at_most: int) -> list[Trial]:
         """Take what is to be done now: trials that have all they need, or else a suspect, alone.
 
         A trial whose need failed has failed.
@@ -155,7 +154,7 @@ class Worklist:
             failed = [need for need in needs if need is not None and need.status != "finished"]
             if failed:
                 self.note(Ended(trial, "failed", error=f"it needs {failed[0].trial}, which {failed[0].status}"))
-            elif all(needs):
+            elif all(needs) and len(ready) < at_most:
                 ready.append(trial)
             else:
                 waiting.append(trial)
@@ -215,7 +214,8 @@ def work(worklist: Worklist, crew: Crew) -> None:
     looked = time.perf_counter()
     while worklist.left:
         worklist.n_workers = crew.n_workers
-        for trial in worklist.take_ready():
+        # no more than there are workers: whatever waits may be taken by another process, and Ctrl-C ends all that runs
+        for trial in worklist.take_ready(crew.n_workers - len(running)):
             running[crew.submit(carry_out, trial, worklist.folder)] = trial
         has_room = len(running) < crew.n_workers
         if running:
@@ -238,6 +238,8 @@ def _collect(worklist: Worklist, crew: Crew, running: dict[Future, Trial], done:
             worklist.note(future.result())
         except (BrokenExecutor, LostWorkerError):
             lost.append(trial)
+        except Exception as error:  # the cluster's own, such as a worker that cannot import the project
+            worklist.note(Ended(trial, "failed", error=f"{type(error).__name__}: {error}"))
     if lost and crew.breaks_as_one:
         lost += running.values()
         running.clear()

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from amarl_core.errors import AmarlError
-from amarl_core.trials import Kind, Trial, take
+from amarl_core.trials import Kind, Study, Trial, take
 
 
 class Square(Kind):
@@ -52,3 +52,7 @@ def lines_of(study: Path) -> list[str]:
 
 def squares(numbers, **values) -> tuple[Trial, ...]:
     return tuple(SQUARE.trial(n=n, **values) for n in numbers)
+
+
+def make_study(numbers=range(6), name="squares", **values) -> Study:
+    return Study(name, "What are the squares?", squares(numbers, **values))

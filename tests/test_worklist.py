@@ -13,16 +13,12 @@ import pytest
 from amarl_core import worklist
 from amarl_core.errors import AmarlError
 from amarl_core.runs import ROOT, RunFolder
-from amarl_core.studies import Study, outcomes
-from amarl_core.trials import Ended
+from amarl_core.studies import outcomes
+from amarl_core.trials import Ended, Study
 from amarl_core.worklist import Worklist, duration, run
-from tests.slow_trials import SQUARE, lines_of, squares
+from tests.slow_trials import SQUARE, lines_of, make_study, squares
 
 TESTS = Path(__file__).resolve().parent
-
-
-def make_study(numbers=range(6), name="squares", **values) -> Study:
-    return Study(name, "What are the squares?", squares(numbers, **values))
 
 
 def found(study, root):
@@ -34,7 +30,8 @@ def start_runner(root, numbers, seconds, jobs=2) -> subprocess.Popen:
     """Another process that does the study, as a user's second terminal would."""
     code = (
         "import logging; logging.basicConfig(level='INFO')\n"
-        "from tests.test_worklist import make_study, run\n"
+        "from amarl_core.worklist import run\n"
+        "from tests.slow_trials import make_study\n"
         f"if __name__ == '__main__': run(make_study(range({numbers}), seconds={seconds}), {str(root)!r}, jobs={jobs})"
     )
     return subprocess.Popen(
@@ -145,6 +142,8 @@ def test_a_trial_that_another_process_holds_is_looked_at_again_at_the_end(tmp_pa
     waits = []
 
     def sleep(seconds):
+        if seconds != 0.01:
+            return
         waits.append(lines_of(tmp_path / "squares").count("end 2"))
         holder.save_json("outcome.json", {"square": -1})
         holder.finish()
@@ -158,7 +157,7 @@ def test_a_trial_that_another_process_holds_is_looked_at_again_at_the_end(tmp_pa
 def test_time_left_is_estimated_by_kind_and_shared_by_the_workers(tmp_path):
     listed = Worklist(squares(range(5)), tmp_path)
     listed.n_workers = 2
-    first, second, third, *_ = listed.take_ready()
+    first, second, third, *_ = listed.take_ready(5)
     assert listed.seconds_left() is None
     for trial, seconds in ((first, 500.0), (second, 3.0), (third, 5.0)):  # the first compiled
         listed.note(Ended(trial, "finished", seconds))
