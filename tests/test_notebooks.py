@@ -13,10 +13,12 @@ from amarl_core import (
     batch,
     explore_plots,
     failure_plots,
+    fairness_plots,
     field_plots,
     mask_plots,
     paper,
     records,
+    robust_plots,
     targets,
     verdict_plots,
 )
@@ -117,6 +119,12 @@ def test_the_page_on_rules_gives_the_answers_of_its_records(smoke_study):
 def test_the_page_on_asynchrony_gives_the_answer_of_its_records(smoke_study):
     forms = async_plots.forms_of(paper.gather(smoke_study), records.load_forms(smoke_study))
     assert async_plots.async_answer(records.load_sweep(smoke_study), forms).text in page("60_asynchrony")
+
+
+def test_the_page_on_robustness_gives_the_verdict_of_its_records(smoke_study):
+    shifts = records.load_robustness(smoke_study)
+    assert robust_plots.robust_answer(shifts).text in page("70_robustness")
+    assert fairness_plots.fairness_figure(shifts).alt in page("70_robustness")
 
 
 def test_the_quickstart_routes_commits_aborts_trains_and_compares():

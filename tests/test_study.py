@@ -17,8 +17,10 @@ from amarl_core.baselines import RULES
 from amarl_core.config import METHODS
 from amarl_core.errors import RunError
 from amarl_core.forms import FORMS
+from amarl_core.overlays import known_overlays
+from amarl_core.robustness import COMPARED_RULES
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
-from amarl_core.scenario import load_scenario
+from amarl_core.scenario import OVERLAYS_FOLDER, load_scenario
 from amarl_core.steps import VARIANTS
 from amarl_core.study import PROFILES, run_study
 from amarl_core.teams import load_run
@@ -123,6 +125,16 @@ def test_forms_and_sweep_were_audited_without_a_finding(done):
     assert (forms.loc[forms["form"] == "amarl-sync", "idle_s"] > 0).all()
 
 
+def test_every_shift_was_served_by_everybody_without_a_finding(done):
+    shifts = read_frame(done / "robustness.parquet")
+    everybody = {*METHODS, *COMPARED_RULES}
+    for overlay in ("ordinary", *known_overlays(OVERLAYS_FOLDER, "toy")):
+        for day in DAYS:
+            assert set(shifts.query("overlay == @overlay and day == @day")["method"]) == everybody
+    assert shifts["violations"].sum() == 0 and shifts["violations"].notna().any()
+    assert len(read_frame(done / "robustness_drift.parquet")) and len(read_frame(done / "robustness_sizes.parquet"))
+
+
 def test_every_mask_was_compared(done):
     masks = read_frame(done / "masks.parquet")
     assert set(masks["mask"]) == {"immediate", "delay", "reachable"}
@@ -214,6 +226,7 @@ def test_a_run_that_is_deleted_is_trained_timed_and_tested_again(done, tmp_path,
         ("duel",),
         ("asynchrony",),
         ("test", "--seed=0"),
+        ("robustness",),
     ]
     assert read_frame(folder / "audits.parquet")["method"].isin(RULES).all()
 
