@@ -130,7 +130,8 @@ def test_every_shift_was_served_by_everybody_without_a_finding(done):
     everybody = {*METHODS, *COMPARED_RULES}
     for overlay in ("ordinary", *known_overlays(OVERLAYS_FOLDER, "toy")):
         for day in DAYS:
-            assert set(shifts.query("overlay == @overlay and day == @day")["method"]) == everybody
+            part = shifts[(shifts["overlay"] == overlay) & (shifts["day"] == day)]
+            assert set(part["method"]) == everybody
     assert shifts["violations"].sum() == 0 and shifts["violations"].notna().any()
     assert len(read_frame(done / "robustness_drift.parquet")) and len(read_frame(done / "robustness_sizes.parquet"))
 
