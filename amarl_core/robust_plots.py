@@ -5,6 +5,8 @@ Each function takes the frame of `records.load_robustness`; without records a no
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -68,25 +70,40 @@ def evidence_of(shifts: pd.DataFrame) -> str:
     return f"n = {seeds} seed{'s' * (seeds != 1)}, {n} shifts, {span} each; rules have no seed"
 
 
-def shift_names(shifts: pd.DataFrame, overlays: list[str]) -> list[str]:
-    """Return short names of overlays for an axis: a service and its factor, or the overlay's name in words."""
+@dataclass(frozen=True)
+class Row:
+    """A row of a figure: an ordinary day, or a shift, with the records that it draws."""
+
+    name: str
+    overlay: str
+    family: str
+    part: pd.DataFrame
+
+
+def _rows_of(shifts: pd.DataFrame) -> list[Row]:
+    """Return the ordinary weekday and day of the weekend, then all shifts, by family."""
+    rows = [Row(name, ORDINARY, ORDINARY, part) for name, part in _ordinary_days(shifts)]
     about = shifts.drop_duplicates("overlay").set_index("overlay")
-    names = []
-    for overlay in overlays:
-        row = about.loc[overlay]
-        if row["family"] == "service mix" and row["service"]:
-            names.append(f"{service_name(row['service'])} × {row['factor']:g}")
-        elif row["family"] == "load":
-            names.append(f"load × {row['factor']:g}")
-        else:
-            names.append(overlay.removeprefix("toy-").replace("-", " "))
-    return names
+    for overlay in overlays_of(shifts):
+        rows.append(Row(shift_name(about.loc[overlay]), overlay, about.loc[overlay, "family"], shifts))
+    return rows
+
+
+def shift_name(about: pd.Series) -> str:
+    """Return the short name of an overlay: a service and its factor, or the overlay's own name in words."""
+    if about["family"] == "service mix" and about["service"]:
+        return f"{service_name(about['service'])} × {about['factor']:g}"
+    if about["family"] == "load":
+        return f"load × {about['factor']:g}"
+    return str(about.name).removeprefix("toy-").replace("-", " ")
 
 
 @or_note
 @drawing
 def load_figure(shifts: pd.DataFrame) -> Picture:
     """Draw the grade of service against the load, and AMARL against SARL and the best rule."""
+    days = shifts.loc[shifts["family"] == "load", "day"].unique()
+    shifts = shifts[shifts["day"].isin(days)] if len(days) else shifts  # the ordinary day has perhaps more days
     factors = shifts[shifts["family"].isin([ORDINARY, "load"])].groupby("overlay")["factor"].first().sort_values()
     figure, (left, right) = new_figure(columns=2, height_in=3.3, widths=(1.25, 1))
     for method in methods_of(shifts):
@@ -134,27 +151,25 @@ def _arms(line: list[Difference]) -> np.ndarray:
 @drawing
 def forest_figure(shifts: pd.DataFrame) -> Picture:
     """Draw AMARL minus SARL and AMARL minus the best rule under every shift, grouped by family."""
-    best, overlays = rules_of(shifts)[0], [ORDINARY, *overlays_of(shifts)]
-    figure, panels = new_figure(columns=2, height_in=1.3 + 0.185 * len(overlays), share_y=True)
-    rows = np.arange(len(overlays))
+    best, rows = rules_of(shifts)[0], _rows_of(shifts)
+    figure, panels = new_figure(columns=2, height_in=1.3 + 0.185 * len(rows), share_y=True)
     by_other = {}
     for axes, other in zip(panels, ("sarl", best), strict=True):
-        line = [difference(shifts, [overlay], "amarl", other) for overlay in overlays]
-        by_other[other] = line
+        line = [difference(row.part, [row.overlay], "amarl", other) for row in rows]
+        by_other[other] = [found for found, row in zip(line, rows, strict=True) if row.overlay != ORDINARY]
         axes.axvline(0, color="#8a8a8a", linewidth=0.9)
-        for row, found in zip(rows, line, strict=True):
+        for place, found in enumerate(line):
             color = {1: METHOD_COLORS["amarl"], -1: color_of(other), 0: "#9a9a9a"}[found.sign]
-            axes.plot([found.low, found.high], [row, row], color=color, linewidth=1.8, alpha=0.6)
-            axes.plot(found.mean, row, "o", color=color, markersize=4)
+            axes.plot([found.low, found.high], [place, place], color=color, linewidth=1.8, alpha=0.6)
+            axes.plot(found.mean, place, "o", color=color, markersize=4)
         axes.set(xlabel=f"AMARL minus {method_name(other)} (points)")
         axes.grid(axis="y", visible=False)
-    names = ["ordinary day", *shift_names(shifts, overlays[1:])]
-    panels[0].set(yticks=rows, yticklabels=names, ylim=(len(rows) - 0.4, -0.6))
-    _mark_families(panels, shifts, overlays)
-    ahead, behind = (sum(d.sign == sign for d in by_other["sarl"][1:]) for sign in (1, -1))
-    rule_behind = sum(d.sign == -1 for d in by_other[best][1:])
+    panels[0].set(yticks=range(len(rows)), yticklabels=[row.name for row in rows], ylim=(len(rows) - 0.4, -0.6))
+    _mark_families(panels, rows)
+    ahead, behind = (sum(d.sign == sign for d in by_other["sarl"]) for sign in (1, -1))
+    rule_behind = sum(d.sign == -1 for d in by_other[best])
     finding = (
-        f"Of {len(overlays) - 1} shifts AMARL is ahead of SARL under {ahead} and behind under {behind}; behind "
+        f"Of {len(by_other[best])} shifts AMARL is ahead of SARL under {ahead} and behind under {behind}; behind "
         f"{method_name(best)} under {rule_behind}"
     )
     caption = (
@@ -164,9 +179,9 @@ def forest_figure(shifts: pd.DataFrame) -> Picture:
     return finish(figure, finding, caption)
 
 
-def _mark_families(panels: list, shifts: pd.DataFrame, overlays: list[str]) -> None:
+def _mark_families(panels: list, rows: list[Row]) -> None:
     """Shade every other family of rows."""
-    family = shifts.drop_duplicates("overlay").set_index("overlay")["family"].reindex(overlays).tolist()
+    family = [row.family for row in rows]
     starts = [i for i in range(len(family)) if i == 0 or family[i] != family[i - 1]] + [len(family)]
     for first, end in zip(starts[1:-1:2], starts[2::2], strict=False):
         for axes in panels:
@@ -177,10 +192,11 @@ def _mark_families(panels: list, shifts: pd.DataFrame, overlays: list[str]) -> N
 @drawing
 def heat_figure(shifts: pd.DataFrame) -> Picture:
     """Draw the grade of service of every method under every shift, coloured by what it lacks to the row's best."""
-    overlays, methods = [ORDINARY, *overlays_of(shifts)], methods_of(shifts)
-    gos = np.array([[cells(shifts, [overlay], method).mean() for method in methods] for overlay in overlays])
+    rows, methods = _rows_of(shifts), methods_of(shifts)
+    gos = np.array([[cells(row.part, [row.overlay], method).mean() for method in methods] for row in rows])
+    is_shift = np.array([row.overlay != ORDINARY for row in rows])
     behind = gos.max(axis=1, keepdims=True) - gos
-    figure, (axes,) = new_figure(height_in=1.3 + 0.2 * len(overlays))
+    figure, (axes,) = new_figure(height_in=1.3 + 0.2 * len(rows))
     axes.imshow(behind, cmap="YlOrBr", vmin=0, vmax=LOSS_SHOWN, aspect="auto")
     for row, column in np.ndindex(gos.shape):
         is_dark = behind[row, column] > 0.65 * LOSS_SHOWN
@@ -188,13 +204,13 @@ def heat_figure(shifts: pd.DataFrame) -> Picture:
         axes.text(column, row, f"{gos[row, column]:.2f}", ha="center", va="center", fontsize=8, fontweight=weight,
                   color="white" if is_dark else "#222222")  # fmt: skip
     axes.set(xticks=range(len(methods)), xticklabels=[method_name(m).replace(" ", "\n") for m in methods],
-             yticks=range(len(overlays)), yticklabels=["ordinary day", *shift_names(shifts, overlays[1:])])  # fmt: skip
+             yticks=range(len(rows)), yticklabels=[row.name for row in rows])  # fmt: skip
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     axes.grid(visible=False)
-    wins = {method: int((behind[1:, i] == 0).sum()) for i, method in enumerate(methods)}
+    wins = {method: int((behind[is_shift, i] == 0).sum()) for i, method in enumerate(methods)}
     first, second = sorted(wins, key=lambda method: -wins[method])[:2]
     finding = (
-        f"Of {len(overlays) - 1} shifts {method_name(first)} accepts most under {wins[first]}, {method_name(second)} "
+        f"Of {is_shift.sum()} shifts {method_name(first)} accepts most under {wins[first]}, {method_name(second)} "
         f"under {wins[second]}"
     )
     caption = (
@@ -246,12 +262,13 @@ def robust_answer(shifts: pd.DataFrame) -> Answer:
     against, rule = difference(shifts, names), difference(shifts, names, "amarl", best)
     sarl, amarl = (losses(shifts, names, method).mean() for method in METHODS)
     worst = [(method_name(method), *worst_loss(shifts, method)) for method in (*METHODS, best)]
+    is_alone = shifts.loc[shifts["method"].isin(METHODS), "seed"].nunique() == 1
     lost = listing(f"{points:.1f} points for {name} ({overlay})" for name, overlay, points in worst)
     return Answer(
         f"The abstract's claim of {CLAIM}: {verdict}. Over {len(names)} demand shifts SARL loses {sarl:.2f} points "
         f"against its own ordinary days and AMARL {amarl:.2f}; AMARL loses less by {found}. AMARL minus SARL is "
         f"{against} points there, AMARL minus {method_name(best)}, which needs no training, {rule}. The worst loss of "
-        f"any shift is {lost}. (Rule: {RULE}.)"
+        f"any shift is {lost}. {'One seed: no more than a hint. ' * is_alone}(Rule: {RULE}.)"
     )
 
 

@@ -34,7 +34,7 @@ from amarl_core.worklist import Report, run
 COMPARED_RULES = ("priced_admission", "priced_reservation", "shortest_feasible")
 """The best two rules of the ordinary day, and the plain one."""
 
-TWO_DAYS = (ORDINARY, "load", "hot spot")
+TWO_DAYS = (ORDINARY, "load")
 """Families that a full study serves on a weekday and a weekend day; the others on the weekday."""
 
 N_SIZES = 10

@@ -22,6 +22,7 @@ from amarl_core.robust_verdict import (
     summary,
     worst_loss,
 )
+from amarl_core.runs import plain
 
 DAYS = ("test-weekday", "test-weekend")
 
@@ -146,6 +147,20 @@ def test_the_answer_gives_the_verdict_and_the_rule_of_its_records(study):
     text = robust_plots.robust_answer(shifts).text
     verdict, found = judge_claim(shifts)
     assert f"demand shifts: {verdict}" in text and str(found) in text and "confirmed if" in text
+
+
+def test_the_headline_has_the_verdict_and_every_family(study):
+    shifts = load_robustness(study)
+    found = plain(summary(shifts))
+    assert found["verdict"] == judge_claim(shifts)[0] and found["violations"] == 0
+    assert set(found["families"]) == set(shifts["family"]) - {"ordinary"}
+    assert found["families"]["load"]["amarl_minus_sarl"]["mean"] == difference(shifts, overlays_of(shifts, "load")).mean
+    assert set(found["worst_loss"]) == set(found["jain_index"]) == set(shifts["method"])
+
+
+def test_flows_that_stay_within_their_bounds_are_said_to(study):
+    picture = fairness_plots.drift_figure(load_drift(study).assign(over_s=0.0))
+    assert picture.alt.startswith("No accepted flow")
 
 
 def test_the_toy_scenario_is_drawn_as_well():
