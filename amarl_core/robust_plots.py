@@ -125,7 +125,7 @@ def load_figure(shifts: pd.DataFrame) -> Picture:
     right.axhline(0, color="#8a8a8a", linewidth=0.9)
     left.set(xlabel="load (times the ordinary day's)", ylabel="grade of service (%)")
     right.set(xlabel="load (times the ordinary day's)", ylabel="AMARL minus other (points)")
-    right.legend(loc="best")
+    right.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     legend_below(figure, left, 5)
     highest = factors.index[-1]
     sarl, amarl = (mean_of(shifts, [highest], method).mean for method in METHODS)
@@ -174,7 +174,7 @@ def forest_figure(shifts: pd.DataFrame) -> Picture:
     )
     caption = (
         "Difference in accepted over offered requests, mean over days; bars: 95 % Student interval over seeds, "
-        f"coloured where it leaves out 0, as {0.05 * len(by_other[best]):.0f} of {len(by_other[best])} would by chance. "
+        f"coloured where it leaves out 0, as {0.05 * len(by_other[best]):.0f} of {len(by_other[best])} do by chance. "
         f"Shaded in turn: families. {evidence_of(shifts)}."
     )
     return finish(figure, finding, caption)
