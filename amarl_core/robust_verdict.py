@@ -1,8 +1,9 @@
 """What the records of a robustness study say: losses against the ordinary day, differences, and the abstract's claim.
 
 A *loss* is the grade of service of a method on an ordinary day minus that of the same run on the same day under a
-shift. Intervals draw seeds, and cells (a day of an overlay), with replacement, and pair the cells of two methods. Each
-function takes the frame of `records.load_robustness`.
+shift. A *cell* is a day of an overlay; methods are compared on the same cells. Intervals are those of `intervals`: over
+seeds, and over cells too where there are enough of them to stand for shifts like them; fewer are taken as they are (a
+weekday and a weekend day are no sample of anything). Each function takes the frame of `records.load_robustness`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from amarl_core.intervals import ENOUGH, interval
 from amarl_core.overlays import FAMILIES, ORDINARY
 from amarl_core.records import METHODS
-from amarl_core.stats import bootstrap_ci, paired_difference_ci
 
 CLAIM = "improved robustness to demand shifts"
 """The abstract's words, about AMARL (arXiv 2602.00035)."""
@@ -28,7 +29,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference in points with its 95 % interval."""
+    """A mean or a difference, in percent or points, with its 95 % interval; nan where there is one value only."""
 
     mean: float
     low: float
@@ -40,6 +41,8 @@ class Difference:
         return int(self.low > 0) - int(self.high < 0)
 
     def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.mean:+.2f}"
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
     def as_dict(self) -> dict:
@@ -83,19 +86,37 @@ def losses(shifts: pd.DataFrame, overlays: list[str], method: str) -> np.ndarray
     )
 
 
+def over_seeds_and_cells(first: np.ndarray, second: np.ndarray | None = None, one: bool = False) -> Difference:
+    """Return a mean, or that of first minus second, with its interval.
+
+    Args:
+        first: (n_seeds, n_cells).
+        second: (n_other_seeds, n_cells), or None.
+        one: Whether the cells are days of one overlay.
+    """
+    n_seeds = max(len(first), len(second) if second is not None else 1)
+    if one or (n_seeds > 1 and first.shape[1] < ENOUGH):  # the cells are what they are, not a sample of others
+        first = first.mean(axis=1, keepdims=True)
+        second = None if second is None else second.mean(axis=1, keepdims=True)
+    found = interval(first, second)
+    return Difference(found.value, found.low, found.high)
+
+
 def difference(shifts: pd.DataFrame, overlays: list[str], first: str = "amarl", second: str = "sarl") -> Difference:
     """Return how much more the first method accepts than the second under some shifts, in points."""
-    return Difference(*paired_difference_ci(cells(shifts, overlays, first), cells(shifts, overlays, second)))
+    both = (cells(shifts, overlays, method) for method in (first, second))
+    return over_seeds_and_cells(*both, one=len(overlays) == 1)
 
 
 def spared(shifts: pd.DataFrame, overlays: list[str], first: str = "amarl", second: str = "sarl") -> Difference:
     """Return how much less the first method loses than the second, in points: above 0 the first is more robust."""
-    return Difference(*paired_difference_ci(-losses(shifts, overlays, first), -losses(shifts, overlays, second)))
+    both = (-losses(shifts, overlays, method) for method in (first, second))
+    return over_seeds_and_cells(*both, one=len(overlays) == 1)
 
 
 def mean_of(shifts: pd.DataFrame, overlays: list[str], method: str) -> Difference:
     """Return a method's mean grade of service under some shifts, in percent."""
-    return Difference(*bootstrap_ci(cells(shifts, overlays, method)))
+    return over_seeds_and_cells(cells(shifts, overlays, method), one=len(overlays) == 1)
 
 
 def judge_claim(shifts: pd.DataFrame) -> tuple[str, Difference]:

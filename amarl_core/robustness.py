@@ -6,33 +6,35 @@ the same requests of a day, in order of arrival with the attempts of the headlin
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 
 from amarl_core.audit import audit
-from amarl_core.baselines import tuned
+from amarl_core.baselines import baseline, tuned
 from amarl_core.config import METHODS
+from amarl_core.errors import RunError
 from amarl_core.evaluation import Played, play_trace
 from amarl_core.latency_drift import latency_drift
 from amarl_core.overlays import ORDINARY, known_overlays, read_overlay
-from amarl_core.scenario import OVERLAYS_FOLDER, SEPARATOR, Scenario, find_overlay, load_scenario
+from amarl_core.runs import RunFolder, read_frame, read_json
+from amarl_core.scenario import OVERLAYS_FOLDER, SEPARATOR, Scenario, find_overlay
 from amarl_core.stats import traffic_gos
+from amarl_core.studies import Study
 from amarl_core.teams import load_run
 from amarl_core.traces import Trace
-
-log = logging.getLogger(__name__)
+from amarl_core.trial_kinds import name_scenario, open_scenario, run_digest
+from amarl_core.trials import Kind, Trial, take
+from amarl_core.worklist import Report, run
 
 COMPARED_RULES = ("priced_admission", "priced_reservation", "shortest_feasible")
 """The best two rules of the ordinary day, and the plain one."""
 
-TWO_DAYS = (ORDINARY, "load", "hot spot")
+TWO_DAYS = (ORDINARY, "load")
 """Families that a full study serves on a weekday and a weekend day; the others on the weekday."""
 
 N_SIZES = 10
@@ -70,34 +72,98 @@ def shifts_of(scenario: str, days: list[str], profile: str) -> list[Shift]:
     return chosen
 
 
+class ServeShift(Kind):
+    """Serve one day of one shift by every run and rule: scenario (with its overlay), day, runs, rules.
+
+    Sizes and drift are measured on the ordinary day only. A trial is a day rather than a policy, so that the scenario
+    and its day are made once.
+    """
+
+    name = "shift"
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Kind.resolve`; `runs` are folders of finished runs, or what `describe_run` says of them."""
+        values = take(given, {"scenario": ..., "day": ..., "runs": ..., "rules": list(COMPARED_RULES)}, "a shift trial")
+        runs = [run if isinstance(run, Mapping) else describe_run(Path(run)) for run in values["runs"]]
+        rules = {rule: dict(tuned(rule).settings) for rule in values["rules"]}
+        return {"scenario": name_scenario(values["scenario"]), "day": values["day"], "runs": runs, "rules": rules}
+
+    def label(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Kind.label`."""
+        return {"scenario": values["scenario"]["place"], "day": values["day"]}
+
+    def measure(self, trial: Trial, study: Path, place: RunFolder) -> dict[str, Any]:
+        """Serve the day by everybody; the frames are records of the trial."""
+        scenario = open_scenario(trial.values["scenario"])
+        trace = scenario.test_trace(trial.values["day"])
+        is_ordinary = not scenario.overlays
+        rows, sizes, drift = [], [], []
+        for method, seed, audited, policy in _policies(trial.values, scenario):
+            played = play_trace(policy, trace, scenario=scenario)
+            who = dict(method=method, seed=seed, day=trial.values["day"])
+            rows.append(about(scenario) | who | serve_day(scenario, trace, played, audited))
+            if is_ordinary:
+                sizes.append(accepted_by_size(played.decisions).assign(**who))
+                drift.append(latency_drift(played.decisions, scenario).assign(**who))
+        place.save_frame("shifts.parquet", pd.DataFrame(rows))
+        if is_ordinary:
+            place.save_frame("sizes.parquet", pd.concat(sizes, ignore_index=True))
+            place.save_frame("drift.parquet", pd.concat(drift, ignore_index=True))
+        return {"served": len(rows), "requests": len(trace), "violations": sum(row["violations"] > 0 for row in rows)}
+
+
+SHIFT = ServeShift()
+
+
+def describe_run(folder: Path) -> dict[str, Any]:
+    """Return a finished run's place, digest, method and seed."""
+    config = read_json(folder / "config.json")
+    named = {"method": config["method"], "seed": config["seed"]}
+    return {"place": str(folder), "digest": run_digest(folder)} | named
+
+
 def measure(
-    study: Path, scenario: str, seeds: list[int], shifts: list[Shift], n_jobs: int = 2
+    folder: Path, scenario: str, seeds: list[int], shifts: list[Shift], jobs: int = 2
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Serve every shift by all trained runs of a study and by the compared rules.
+    """Serve every shift by all trained runs of a study and by the compared rules; what is finished is loaded.
 
     Args:
-        study: The study's folder, with finished runs of both methods.
+        folder: The study's folder, with finished runs of both methods.
         scenario: Name of its scenario, which the runs were trained on.
         seeds: Of the runs.
         shifts: From `shifts_of`.
-        n_jobs: Processes at once.
+        jobs: Processes at once, 0 for this one alone.
 
     Returns:
         Three frames. Shifts: one row an overlay, method, seed and day (see `serve_day`). Sizes: accepted and offered
         requests of the ordinary days by method, seed, day, service and class of request size. Drift: flow-time over
         the latency bound on the ordinary days, by method, seed, day, service and hour (see `latency_drift`).
+
+    Raises:
+        RunError: A day could not be served; the message says which and why.
     """
-    tasks = [(shift, day) for shift in shifts for day in shift.days]
-    tasks.sort(key=lambda task: -_work(task[0]))  # the longest first, so that no core is left waiting
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    served: list[tuple[pd.DataFrame, ...]] = []
-    for part in parallel(joblib.delayed(_serve_all)(study, scenario, seeds, shift, day) for shift, day in tasks):
-        served.append(part)
-        row = part[0].iloc[0]
-        log.info("robustness [%d/%d]: %s on %s", len(served), len(tasks), row["overlay"], row["day"])
-    shown = [pd.concat([part[i] for part in served if len(part[i])], ignore_index=True) for i in range(3)]
-    shown[0] = shown[0].sort_values(["overlay", "method", "seed", "day"], ignore_index=True)
-    return shown[0], shown[1], shown[2]
+    runs = [describe_run(folder / method / f"seed={seed}") for method in METHODS for seed in seeds]
+    ordered = sorted(shifts, key=lambda shift: -_work(shift))  # the longest first, so that no core waits for it
+    trials = [
+        SHIFT.trial(scenario=_changed(scenario, shift), day=day, runs=runs) for shift in ordered for day in shift.days
+    ]
+    study = Study("shifts", "What do policies accept under shifts that they were not trained on?", tuple(trials))
+    report = run(study, folder, jobs=jobs)
+    if not report.ok:
+        raise RunError(report.summary())
+    served = {name: _collect(report, f"{name}.parquet") for name in ("shifts", "sizes", "drift")}
+    rows = served["shifts"].sort_values(["overlay", "method", "seed", "day"], ignore_index=True)
+    return rows, served["sizes"], served["drift"]
+
+
+def _changed(scenario: str, shift: Shift) -> str:
+    return scenario if shift.overlay == ORDINARY else f"{scenario}{SEPARATOR}{shift.overlay}"
+
+
+def _collect(report: Report, name: str) -> pd.DataFrame:
+    """Stack one record of all trials that have it."""
+    paths = [report.folder / ended.trial.place / name for ended in report.ended]
+    return pd.concat([read_frame(path) for path in paths if path.exists()], ignore_index=True)
 
 
 def _work(shift: Shift) -> float:
@@ -106,47 +172,28 @@ def _work(shift: Shift) -> float:
     return 1.5 if overlay is None else overlay.load_factor * float(np.mean([1.0, *overlay.service_factors.values()]))
 
 
-def _serve_all(
-    study: Path, scenario: str, seeds: list[int], shift: Shift, day: str
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Serve one day of one shift by everybody; sizes and drift on the ordinary day only."""
-    changed = load_scenario(scenario if shift.overlay == ORDINARY else f"{scenario}{SEPARATOR}{shift.overlay}")
-    trace = changed.test_trace(day)
-    rows, sizes, drift = [], [], []
-    for method, seed, policy in _policies(study, seeds, changed):
-        played = play_trace(policy, trace, scenario=changed)
-        audited = seed == seeds[0] and (method in METHODS or shift.overlay == ORDINARY)
-        who = dict(method=method, seed=seed, day=day)
-        rows.append(_about(shift, changed) | who | serve_day(changed, trace, played, audited))
-        if shift.overlay == ORDINARY:
-            sizes.append(accepted_by_size(played.decisions).assign(**who))
-            drift.append(latency_drift(played.decisions, changed).assign(**who))
-    empty = pd.DataFrame()
-    return pd.DataFrame(rows), pd.concat(sizes) if sizes else empty, pd.concat(drift) if drift else empty
+def _policies(values: Mapping[str, Any], scenario: Scenario) -> Iterator[tuple[str, int, bool, Any]]:
+    """Yield every run and rule of a trial as method, seed, whether it is audited, and policy.
+
+    Audited are the first seed of each method, and the rules on the ordinary day: all would take half as long again.
+    """
+    first = min(known["seed"] for known in values["runs"])
+    for known in values["runs"]:
+        yield known["method"], known["seed"], known["seed"] == first, load_run(Path(known["place"]), scenario)
+    for rule, settings in values["rules"].items():
+        yield rule, 0, not scenario.overlays, baseline(rule, **settings)
 
 
-def _policies(study: Path, seeds: list[int], scenario: Scenario) -> Iterator[tuple[str, int, Any]]:
-    """Yield every run of the study as method, seed and policy, then the rules."""
-    for method in METHODS:
-        for seed in seeds:
-            yield method, seed, load_run(study / method / f"seed={seed}", scenario)
-    for rule in COMPARED_RULES:
-        yield rule, 0, tuned(rule)
-
-
-def _about(shift: Shift, scenario: Scenario) -> dict[str, Any]:
+def about(scenario: Scenario) -> dict[str, Any]:
     """Describe a shift: overlay, family, title, digest; the service whose demand changes, if it is one, and factor."""
-    overlay = scenario.overlays[0] if scenario.overlays else None
-    one = dict(overlay.service_factors) if overlay and len(overlay.service_factors) == 1 else {}
-    service, factor = next(iter(one.items()), ("", overlay.load_factor if overlay else 1.0))
-    return {
-        "overlay": shift.overlay,
-        "family": shift.family,
-        "title": overlay.title if overlay else "An ordinary day",
-        "digest": scenario.digest,
-        "service": service,
-        "factor": factor,
-    }
+    if not scenario.overlays:
+        known = {"overlay": ORDINARY, "family": ORDINARY, "title": "An ordinary day"}
+        return known | {"digest": scenario.digest, "service": "", "factor": 1.0}
+    overlay = scenario.overlays[-1]
+    factors = dict(overlay.service_factors)
+    service, factor = next(iter(factors.items())) if len(factors) == 1 else ("", overlay.load_factor)
+    known = {"overlay": overlay.name, "family": overlay.family, "title": overlay.title}
+    return known | {"digest": scenario.digest, "service": service, "factor": factor}
 
 
 def serve_day(scenario: Scenario, trace: Trace, played: Played, audited: bool) -> dict[str, Any]:

@@ -280,8 +280,8 @@ def performance_step(folder: Path, info: dict) -> None:
 def robustness_step(folder: Path, info: dict) -> None:
     """Serve every shift of demand and network by the study's runs, which are not retrained."""
     shifts = shifts_of(info["scenario"], two_days(info), info["profile"])
-    n_jobs = 1 if info["profile"] == "smoke" else min(2, usable_cores())
-    tables = measure_shifts(folder, info["scenario"], info["seeds"], shifts, n_jobs)
+    jobs = 0 if info["profile"] == "smoke" else min(2, usable_cores())
+    tables = measure_shifts(folder, info["scenario"], info["seeds"], shifts, jobs)
     for name, table in zip(("_sizes", "_drift", ""), (*tables[1:], tables[0]), strict=True):  # the last says it is done
         write_frame(folder / f"robustness{name}.parquet", table)
 

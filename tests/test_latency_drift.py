@@ -29,8 +29,9 @@ def decided(world, requests: list[tuple]) -> pd.DataFrame:
     return pd.DataFrame(
         {"request_id": trace.request_id, "t_s": trace.t_s, "hold_s": trace.hold_s, "service": "s", "source": "S",
          "destination": "P", "demand_kbps": trace.demand_kbps, "accepted": accepted,
-         "cause": np.where(accepted, "accepted", "refused"), "latency_ms": 1.75, "budget_ms": float(world.latency_ms[0]),
-         "links": [["S>R", "R>P"] if yes else [] for yes in accepted], "hosts": [["P"] if yes else [] for yes in accepted],
+         "cause": np.where(accepted, "accepted", "refused"), "latency_ms": 1.75, "budget_ms": world.latency_ms[0],
+         "links": [["S>R", "R>P"] if yes else [] for yes in accepted],
+         "hosts": [["P"] if yes else [] for yes in accepted],
          "attempts": np.ones(n, np.int64), "snapshot_version": np.zeros(n, np.int64),
          "commit_version": np.arange(n)}
     )  # fmt: skip

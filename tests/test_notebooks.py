@@ -14,12 +14,14 @@ from amarl_core import (
     disruption_plots,
     explore_plots,
     failure_plots,
+    fairness_plots,
     field_plots,
     mask_plots,
     paper,
     perf_plots,
     perf_records,
     records,
+    robust_plots,
     targets,
     verdict_plots,
 )
@@ -130,6 +132,12 @@ def test_the_page_on_failures_gives_the_answer_of_its_records(smoke_study):
 def test_the_page_on_speed_gives_the_answer_of_its_records(smoke_study):
     measured = perf_records.load_performance(smoke_study)
     assert perf_plots.performance_answer(measured, records.load_progress(smoke_study)).text in page("80_performance")
+
+
+def test_the_page_on_robustness_gives_the_verdict_of_its_records(smoke_study):
+    shifts = records.load_robustness(smoke_study)
+    assert robust_plots.robust_answer(shifts).text in page("70_robustness")
+    assert fairness_plots.fairness_figure(shifts).alt in page("70_robustness")
 
 
 def test_the_quickstart_routes_commits_aborts_trains_and_compares():

@@ -8,6 +8,7 @@ from amarl_core import robustness
 from amarl_core.agents import train
 from amarl_core.baselines import tuned
 from amarl_core.config import METHODS
+from amarl_core.errors import RunError
 from amarl_core.evaluation import play_trace
 from amarl_core.overlays import ORDINARY, known_overlays, read_overlay
 from amarl_core.robustness import (
@@ -38,7 +39,7 @@ def study(toy, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(study):
-    return measure(study, "toy", [0, 1], SHIFTS, n_jobs=1)
+    return measure(study, "toy", [0, 1], SHIFTS, jobs=0)
 
 
 def test_there_is_a_row_for_every_combination(measured):
@@ -48,6 +49,22 @@ def test_there_is_a_row_for_every_combination(measured):
     expected = {(s.overlay, m, seed, day) for s in SHIFTS for day in s.days for m, seed in everybody}
     rows = list(zip(shifts["overlay"], shifts["method"], shifts["seed"], shifts["day"], strict=True))
     assert set(rows) == expected and len(rows) == len(expected)
+
+
+def test_what_is_finished_is_not_served_again(measured, study, monkeypatch):
+    monkeypatch.setattr(robustness, "play_trace", None)
+    again = measure(study, "toy", [0, 1], SHIFTS, jobs=0)
+    for first, second in zip(measured, again, strict=True):
+        pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_day_that_cannot_be_served_is_an_error_that_says_which(study, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no such luck")
+
+    monkeypatch.setattr(robustness, "play_trace", fail)
+    with pytest.raises(RunError, match="scenario=toy\\+toy-ar-200 day=test-weekday.*no such luck"):
+        measure(study, "toy", [0], [Shift("toy-ar-200", "service mix", tuple(DAYS[:1]))], jobs=0)
 
 
 def test_everybody_serves_the_same_requests(measured, toy):

@@ -22,11 +22,13 @@ from amarl_core.failures import read_failures
 from amarl_core.forms import FORMS
 from amarl_core.growth import can_generate
 from amarl_core.late_news import AGES_S
+from amarl_core.overlays import known_overlays
 from amarl_core.perf_records import FRAMES, load_performance
 from amarl_core.performance import PLANS
 from amarl_core.records import load_study
+from amarl_core.robustness import COMPARED_RULES
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
-from amarl_core.scenario import load_scenario
+from amarl_core.scenario import OVERLAYS_FOLDER, load_scenario
 from amarl_core.steps import VARIANTS
 from amarl_core.study import PROFILES, run_study
 from amarl_core.teams import load_run
@@ -159,6 +161,17 @@ def test_forms_and_sweep_were_audited_without_a_finding(done):
     assert (forms.loc[forms["form"] == "amarl-sync", "idle_s"] > 0).all()
 
 
+def test_every_shift_was_served_by_everybody_without_a_finding(done):
+    shifts = read_frame(done / "robustness.parquet")
+    everybody = {*METHODS, *COMPARED_RULES}
+    for overlay in ("ordinary", *known_overlays(OVERLAYS_FOLDER, "toy")):
+        for day in DAYS:
+            part = shifts[(shifts["overlay"] == overlay) & (shifts["day"] == day)]
+            assert set(part["method"]) == everybody
+    assert shifts["violations"].sum() == 0 and shifts["violations"].notna().any()
+    assert len(read_frame(done / "robustness_drift.parquet")) and len(read_frame(done / "robustness_sizes.parquet"))
+
+
 def test_every_mask_was_compared(done):
     masks = read_frame(done / "masks.parquet")
     assert set(masks["mask"]) == {"immediate", "delay", "reachable"}
@@ -250,6 +263,7 @@ def test_a_run_that_is_deleted_is_trained_timed_and_tested_again(done, tmp_path,
         ("duel",),
         ("asynchrony",),
         ("test", "--seed=0"),
+        ("robustness",),
     ]
     assert read_frame(folder / "audits.parquet")["method"].isin(RULES).all()
 
