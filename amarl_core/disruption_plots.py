@@ -41,6 +41,8 @@ FAILURE_NAMES = {
 }
 ORDER = ("sarl", "amarl", *RULE_STYLES)
 SHADE = "#f3e3df"
+DRAWN_MIN = 5
+"""Minutes of arrivals behind each point of the figure."""
 
 
 def failure_name(failure: str) -> str:
@@ -119,7 +121,7 @@ def _failure_figure(minutes: pd.DataFrame, rows: pd.DataFrame, failures: tuple[s
             axes.plot(line.index, line, label=method_name(method), **_style(method))
         axes.set(title=failure_name(failure), xlabel="minutes from the failure")
         axes.set_xticks(np.arange(part["minute"].min(), part["minute"].max() + 2, 30))
-    panels[0].set(ylabel=f"GoS of arrivals in {WINDOW_MIN} minutes (%)")
+    panels[0].set(ylabel=f"GoS of arrivals in {DRAWN_MIN} minutes (%)")
     legend_below(figure, panels[0], 5)
     means = lost_points(rows).groupby([rows["failure"], rows["method"]]).mean()
     learners = [m for m in ("sarl", "amarl") if m in set(rows["method"])]
@@ -132,18 +134,18 @@ def _failure_figure(minutes: pd.DataFrame, rows: pd.DataFrame, failures: tuple[s
     finding = "; ".join(said)
     caption = (
         f"{_evidence(rows)}; policies trained on ordinary days. Shaded: the failure. Mean over seeds and days of "
-        f"arrivals in {WINDOW_MIN} minutes, drawn at their end; flows offered again are not among them."
+        f"arrivals in {DRAWN_MIN} minutes, drawn at their end; flows offered again are not among them."
     )
     return finish(figure, finding[0].upper() + finding[1:], caption)
 
 
 def windows_of(minutes: pd.DataFrame) -> pd.Series:
-    """Return GoS (%) by the minute at which a window of `WINDOW_MIN` minutes ends, mean over seeds and days."""
+    """Return GoS (%) by the minute at which a window of `DRAWN_MIN` minutes ends, mean over seeds and days."""
     lines = []
     for _, day in minutes.groupby(["seed", "day"]):
         day = day.sort_values("minute")
-        gos = 100 * moving(day["accepted"].to_numpy()) / np.maximum(moving(day["offered"].to_numpy()), 1)
-        lines.append(pd.Series(gos, index=day["minute"].to_numpy()[WINDOW_MIN - 1 :] + 1))
+        accepted, offered = (moving(day[name].to_numpy(), DRAWN_MIN) for name in ("accepted", "offered"))
+        lines.append(pd.Series(100 * accepted / np.maximum(offered, 1), index=day["minute"].iloc[DRAWN_MIN - 1 :] + 1))
     return pd.concat(lines, axis=1).mean(axis=1)
 
 
@@ -168,11 +170,12 @@ def recovery_table(folder: Path) -> Table | Note:
                     f"{part['gos_after'].mean():.1f}",
                     with_interval(*bootstrap_ci(lost), digits=1),
                     _time(part["recovery_min"]),
+                    _time(part["settled_min"]),
                     _time(part["repair_min"]),
                 ]
             )
     names = ["fails", "method", "dropped", "of these accepted again, %", "GoS before, %", "during, %", "after, %",
-             "lost to it, points", "recovery, min", "after repair, min"]  # fmt: skip
+             "lost to it, points", "recovery, min", "settled, min", "after repair, min"]  # fmt: skip
     caption = (
         f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: arrivals only, an hour "
         "before, during the failure, an hour after. Lost: against the same day without the failure. Recovery: median "
