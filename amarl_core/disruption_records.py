@@ -48,10 +48,10 @@ def robustness_headline(folder: Path) -> dict:
     """Return the part of `headline.json` on failures, late telemetry, decision times and locks; {} without records.
 
     Returns:
-        failures: by failure and method dropped, restored_percent, lost_points, recovery_min and settled_min
-        (None: over half of the days had not before the repair), repair_min, days. telemetry: by method and age in s, gos
-        and aborts. decision_us and commit_us: by order and threads, p50 and p99 of AMARL. locked_over_optimistic: by order
-        and threads, median of paired wall-clock ratios. violations: of both audits.
+        failures: by failure and method dropped, restored_percent, lost_points, recovery_min, settled_min and repair_min
+        (None: over half of the days had not in time), days. telemetry: by method and age in s, gos and aborts.
+        decision_us and commit_us: by order and threads, p50 and p99 of AMARL. locked_over_optimistic: by order and
+        threads, median of paired wall-clock ratios. violations: of both audits.
     """
     failures, telemetry, locks, times = (
         load_disruptions(folder, kind) for kind in ("failures", "telemetry", "locks", "times")
