@@ -91,8 +91,8 @@ def disruption_answer(folder: Path) -> Answer | Note:
     ratio = locks[(locks["method"] == "amarl") & (locks["order"] == "free")].groupby("threads")
     threads = 2 if 2 in ratio.groups else max(ratio.groups)
     return Answer(
-        f"The worst failure, {failure_name(worst)}, brings GoS {falls}, for as long as it lasts; {back_again} after the "
-        f"repair (median). Of the flows that AMARL has dropped, {100 * restored['amarl']:.0f} % are accepted again at "
+        f"The worst failure, {failure_name(worst)}, brings GoS {falls}, for as long as it lasts; {back_again} after "
+        f"the repair (median). Of the flows that AMARL has dropped, {100 * restored['amarl']:.0f} % are accepted again at "
         f"once. Telemetry {age.index[-1]:g} s old costs "
         f"AMARL {age.iloc[0] - age.iloc[-1]:.1f} points, 1 s old {age.iloc[0] - age[1.0]:.2f}. On {threads} threads 99 "
         f"of 100 requests are routed and committed within {p99[threads] / 1000:.2g} ms, where a near-real-time RIC has "
@@ -185,8 +185,8 @@ def recovery_table(folder: Path) -> Table | Note:
         f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: arrivals only, an hour "
         "before, during the failure, an hour after. Lost: against the same day without the failure. Recovery: median "
         f"minutes until GoS in windows of {WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} points of that day's "
-        "until the repair (after repair: for the rest of the hour). Settled: the same, without what the second half of the "
-        "failure loses on average. In brackets how many days did not get there."
+        "until the repair (after repair: for the rest of the hour). Settled: the same, without what the second half of "
+        "the failure loses on average. In brackets how many days did not get there."
     )
     return Table(pd.DataFrame(lines, columns=names), caption, ("method",))
 
