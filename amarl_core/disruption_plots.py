@@ -41,6 +41,8 @@ FAILURE_NAMES = {
 }
 ORDER = ("sarl", "amarl", *RULE_STYLES)
 SHADE = "#f3e3df"
+DRAWN_MIN = 5
+"""Minutes of arrivals behind each point of the figure."""
 
 
 def failure_name(failure: str) -> str:
@@ -72,21 +74,26 @@ def disruption_answer(folder: Path) -> Answer | Note:
     if any(frame is None for frame in frames):
         return not_measured(folder)
     rows, late, times, locks = frames
-    worst = lost_points(rows).groupby(rows["failure"]).mean().idxmax()
-    part = rows[rows["failure"] == worst]
-    lost = lost_points(part).groupby(part["method"]).mean()
-    restored = part.groupby("method")["restored"].sum() / part.groupby("method")["dropped"].sum().clip(lower=1)
-    rule = lost.drop(["sarl", "amarl"]).idxmin()
-    names = {"amarl": "AMARL", "sarl": "SARL", rule: method_name(rule)}
-    costs = listing(f"{lost[method]:.1f} points under {name}" for method, name in names.items())
+    worst = rows.groupby("failure")["gos_during"].mean().idxmin()
+    part = rows[rows["failure"] == worst].groupby("method")
+    during, usual = part["gos_during"].mean(), part["ordinary_during"].mean()
+    restored = part["restored"].sum() / part["dropped"].sum().clip(lower=1)
+    rule = during.drop(["sarl", "amarl"]).idxmax()
+    names = {"amarl": "AMARL", "sarl": "SARL", rule: f"the best rule, {method_name(rule)}"}
+    falls = listing(
+        f"from {usual[method]:.1f} to {during[method]:.1f} % under {name}" for method, name in names.items()
+    )
+    back = typical_minutes(rows[rows["method"] == "amarl"]["repair_min"])[0]
+    back_again = "it is not back within the hour" if np.isinf(back) else f"it is back {back:g} minutes"
     age = late[late["method"] == "amarl"].groupby("age_s")["gos"].mean()
     mine = times[(times["method"] == "amarl") & (times["lock"] == LOCKS[0]) & (times["order"] == "free")]
     p99 = mine[mine["kind"] == "request"].groupby("threads")["p99"].median()
     ratio = locks[(locks["method"] == "amarl") & (locks["order"] == "free")].groupby("threads")
     threads = 2 if 2 in ratio.groups else max(ratio.groups)
     return Answer(
-        f"The worst failure, {failure_name(worst)}, costs {costs} of GoS while it lasts; of the flows that AMARL has "
-        f"dropped, {100 * restored['amarl']:.0f} % are accepted again at once. Telemetry {age.index[-1]:g} s old costs "
+        f"The worst failure, {failure_name(worst)}, brings GoS {falls}, for as long as it lasts; {back_again} after "
+        f"the repair (median). Of the flows that AMARL has dropped, {100 * restored['amarl']:.0f} % are accepted "
+        f"again at once. Telemetry {age.index[-1]:g} s old costs "
         f"AMARL {age.iloc[0] - age.iloc[-1]:.1f} points, 1 s old {age.iloc[0] - age[1.0]:.2f}. On {threads} threads 99 "
         f"of 100 requests are routed and committed within {p99[threads] / 1000:.2g} ms, where a near-real-time RIC has "
         f"10 ms; one lock around the whole routing takes {np.median(lock_ratio(ratio.get_group(threads))):.2f} of the "
@@ -119,31 +126,31 @@ def _failure_figure(minutes: pd.DataFrame, rows: pd.DataFrame, failures: tuple[s
             axes.plot(line.index, line, label=method_name(method), **_style(method))
         axes.set(title=failure_name(failure), xlabel="minutes from the failure")
         axes.set_xticks(np.arange(part["minute"].min(), part["minute"].max() + 2, 30))
-    panels[0].set(ylabel=f"GoS of arrivals in {WINDOW_MIN} minutes (%)")
+    panels[0].set(ylabel=f"GoS in {DRAWN_MIN} minutes (%)")
     legend_below(figure, panels[0], 5)
-    means = lost_points(rows).groupby([rows["failure"], rows["method"]]).mean()
-    learners = [m for m in ("sarl", "amarl") if m in set(rows["method"])]
-    said = [
-        f"{failure_name(failure)} costs "
-        + listing(f"{method_name(m)} {means[failure, m]:.1f}" for m in learners)
-        + f" points of GoS, the best rule {means[failure].drop(learners).min():.1f}"
-        for failure in failures
-    ]
+    means = rows.groupby(["failure", "method"])[["gos_during", "gos_before"]].mean()
+    said = []
+    for failure in failures:
+        during = means.loc[failure]["gos_during"]
+        learners = [method for method in ("sarl", "amarl") if method in during.index]
+        found = [f"{during[method]:.1f} % ({method_name(method)})" for method in learners]
+        found.append(f"{during.drop(learners).max():.1f} % (best rule)")
+        said.append(f"{failure_name(failure)}: GoS falls to {listing(found)}")
     finding = "; ".join(said)
     caption = (
         f"{_evidence(rows)}; policies trained on ordinary days. Shaded: the failure. Mean over seeds and days of "
-        f"arrivals in {WINDOW_MIN} minutes, drawn at their end; flows offered again are not among them."
+        f"arrivals in {DRAWN_MIN} minutes, drawn at their end; flows offered again are not among them."
     )
     return finish(figure, finding[0].upper() + finding[1:], caption)
 
 
 def windows_of(minutes: pd.DataFrame) -> pd.Series:
-    """Return GoS (%) by the minute at which a window of `WINDOW_MIN` minutes ends, mean over seeds and days."""
+    """Return GoS (%) by the minute at which a window of `DRAWN_MIN` minutes ends, mean over seeds and days."""
     lines = []
     for _, day in minutes.groupby(["seed", "day"]):
         day = day.sort_values("minute")
-        gos = 100 * moving(day["accepted"].to_numpy()) / np.maximum(moving(day["offered"].to_numpy()), 1)
-        lines.append(pd.Series(gos, index=day["minute"].to_numpy()[WINDOW_MIN - 1 :] + 1))
+        accepted, offered = (moving(day[name].to_numpy(), DRAWN_MIN) for name in ("accepted", "offered"))
+        lines.append(pd.Series(100 * accepted / np.maximum(offered, 1), index=day["minute"].iloc[DRAWN_MIN - 1 :] + 1))
     return pd.concat(lines, axis=1).mean(axis=1)
 
 
@@ -168,16 +175,18 @@ def recovery_table(folder: Path) -> Table | Note:
                     f"{part['gos_after'].mean():.1f}",
                     with_interval(*bootstrap_ci(lost), digits=1),
                     _time(part["recovery_min"]),
+                    _time(part["settled_min"]),
                     _time(part["repair_min"]),
                 ]
             )
     names = ["fails", "method", "dropped", "of these accepted again, %", "GoS before, %", "during, %", "after, %",
-             "lost to it, points", "recovery, min", "after repair, min"]  # fmt: skip
+             "lost to it, points", "recovery, min", "settled, min", "after repair, min"]  # fmt: skip
     caption = (
         f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: arrivals only, an hour "
         "before, during the failure, an hour after. Lost: against the same day without the failure. Recovery: median "
-        f"minutes until GoS in windows of {WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} point of that day's "
-        "until the repair (after repair: for the rest of the hour); in brackets how many days did not get there."
+        f"minutes until GoS in windows of {WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} points of that day's "
+        "until the repair (after repair: for the rest of the hour). Settled: the same, without what the second half of "
+        "the failure loses on average. In brackets how many days did not get there."
     )
     return Table(pd.DataFrame(lines, columns=names), caption, ("method",))
 

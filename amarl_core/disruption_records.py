@@ -48,10 +48,10 @@ def robustness_headline(folder: Path) -> dict:
     """Return the part of `headline.json` on failures, late telemetry, decision times and locks; {} without records.
 
     Returns:
-        failures: by failure and method dropped, restored_percent, lost_points, recovery_min (None: over half of the
-        days had not recovered before the repair), not_recovered, days. telemetry: by method and age in s, gos and
-        aborts. decision_us and commit_us: by order and threads, p50 and p99 of AMARL. locked_over_optimistic: by order
-        and threads, median of paired wall-clock ratios. violations: of both audits.
+        failures: by failure and method dropped, restored_percent, lost_points, recovery_min, settled_min and repair_min
+        (None: over half of the days had not in time), days. telemetry: by method and age in s, gos and aborts.
+        decision_us and commit_us: by order and threads, p50 and p99 of AMARL. locked_over_optimistic: by order and
+        threads, median of paired wall-clock ratios. violations: of both audits.
     """
     failures, telemetry, locks, times = (
         load_disruptions(folder, kind) for kind in ("failures", "telemetry", "locks", "times")
@@ -68,13 +68,12 @@ def robustness_headline(folder: Path) -> dict:
 def _failures(failures: pd.DataFrame) -> dict:
     result: dict = {}
     for (failure, method), part in failures.groupby(["failure", "method"], sort=False):
-        median, censored = typical_minutes(part["recovery_min"])
+        times = {name: typical_minutes(part[f"{name}_min"])[0] for name in ("recovery", "settled", "repair")}
         result.setdefault(failure, {})[method] = {
             "dropped": float(part["dropped"].mean()),
             "restored_percent": 100 * float(part["restored"].sum() / max(part["dropped"].sum(), 1)),
             "lost_points": float(lost_points(part).mean()),
-            "recovery_min": None if np.isinf(median) else median,
-            "not_recovered": censored,
+            **{f"{name}_min": None if np.isinf(minutes) else minutes for name, minutes in times.items()},
             "days": len(part),
         }
     return result

@@ -1,4 +1,4 @@
-"""Trained policies and rules on days that went wrong: links and sites that fail, and telemetry that is late.
+"""Trained policies and rules on days that went wrong: links and sites that fail, telemetry that is late, slow locks.
 
     python -m amarl_core.disruptions --study full
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from amarl_core import reaction
 from amarl_core.audit import audit
 from amarl_core.baselines import Baseline, tuned
 from amarl_core.config import METHODS
@@ -32,7 +33,7 @@ from amarl_core.teams import load_run
 log = logging.getLogger(__name__)
 
 FOLDER = "disruptions"
-"""Folder of a study with the records `failures_*`, `minutes_*` and `telemetry_*`, one of each for every part."""
+"""Folder of a study with records `failures_*`, `minutes_*`, `telemetry_*` of every part, and `locks_*`, `times_*`."""
 
 COMMAND = "python -m amarl_core.disruptions"
 RULES_PART = "rules"
@@ -129,6 +130,16 @@ def disrupt(folder: Path, info: dict, part: str, path: str | Path = FAILURES_FIL
     write_frame(folder / FOLDER / f"failures_{part}.parquet", pd.DataFrame(rows))  # last: the part is whole
 
 
+def time_reaction(folder: Path, info: dict) -> None:
+    """Time decisions, commits and locks of a study's first seed on its first day; nothing else should run meanwhile."""
+    scenario = load_scenario(info["scenario"])
+    runs = [load_run(folder / method / f"seed={info['seeds'][0]}", scenario) for method in METHODS]
+    threads = reaction.THREADS if info["profile"] == "full" else reaction.THREADS[::2]
+    servings, quantiles = reaction.measure(runs, scenario.test_trace(info["test_days"][0]), info["repeats"], threads)
+    write_frame(folder / FOLDER / "times_all.parquet", quantiles)
+    write_frame(folder / FOLDER / "locks_all.parquet", servings)
+
+
 def failure_days(info: dict) -> list[str]:
     """Return the weekdays of a study on which things fail: two, or one in a short study."""
     return [day for day in info["test_days"] if "weekend" not in day][:2]
@@ -152,6 +163,7 @@ def main() -> int:
     info = read_json(folder / "study.json")
     for part in parts_of(info):
         disrupt(folder, info, part, options.failures)
+    time_reaction(folder, info)
     return 0
 
 

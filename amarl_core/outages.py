@@ -154,11 +154,10 @@ def play_outage(serve: Server, before: Part, trace: Trace, outage: Outage, until
         raise AmarlError(f"the part before ends at {before.until_s} s, the failure begins at {outage.starts_s} s")
     hit = _uses(before.simulation, before.active, outage.resources)
     dropped, survivors = before.active[hit], before.active[~hit]
-    again = _offered_again(before.simulation.trace[dropped], outage.starts_s, int(trace.request_id.max()) + 1)
-    arrivals = _between(trace, outage.starts_s, min(outage.ends_s, until_s))
-    offered = join([again, arrivals], trace.name)
-    offered = offered[np.lexsort((offered.request_id, offered.t_s))]
     ends_s = min(outage.ends_s, until_s)
+    again = _offered_again(before.simulation.trace[dropped], outage.starts_s, int(trace.request_id.max()) + 1)
+    offered = join([again, _between(trace, outage.starts_s, ends_s)], trace.name)
+    offered = offered[np.lexsort((offered.request_id, offered.t_s))]
     during = _next_part(serve, before, survivors, offered, ends_s, before.version + len(dropped), outage.resources)
     later = _between(trace, outage.ends_s, until_s)
     after = _next_part(serve, during, during.active, later, np.inf, during.version, np.zeros(0, np.int64))

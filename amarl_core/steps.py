@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from amarl_core import actor_gain, forms, reaction
+from amarl_core import actor_gain, forms
 from amarl_core.ablate_masks import mask_ablation
 from amarl_core.agents import train, training_trace
 from amarl_core.asynchrony import SHORT, settings, sweep
@@ -21,8 +21,7 @@ from amarl_core.audit import audit
 from amarl_core.baselines import RULES, tuned
 from amarl_core.bounds import day_bound
 from amarl_core.config import METHODS
-from amarl_core.disruptions import FOLDER as DISRUPTIONS
-from amarl_core.disruptions import disrupt
+from amarl_core.disruptions import disrupt, time_reaction
 from amarl_core.errors import AmarlError, RunError
 from amarl_core.evaluation import Played, play_trace, time_trace
 from amarl_core.robustness import measure as measure_shifts
@@ -261,13 +260,7 @@ def actors_step(folder: Path, info: dict) -> None:
 
 def reaction_step(folder: Path, info: dict) -> None:
     """Time decisions and commits on threads, with and without one lock around the whole routing."""
-    scenario, seed = load_scenario(info["scenario"]), info["seeds"][0]
-    runs = [load_run(folder / method / f"seed={seed}", scenario) for method in METHODS]
-    threads = reaction.THREADS if info["profile"] == "full" else reaction.THREADS[::2]
-    trace = scenario.test_trace(info["test_days"][0])
-    times, quantiles = reaction.measure(runs, trace, info["repeats"], threads)
-    write_frame(folder / DISRUPTIONS / "times_all.parquet", quantiles)
-    write_frame(folder / DISRUPTIONS / "locks_all.parquet", times)
+    time_reaction(folder, info)
 
 
 def performance_step(folder: Path, info: dict) -> None:

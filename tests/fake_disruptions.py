@@ -37,7 +37,7 @@ def _failures(rng: np.random.Generator, part: str) -> tuple[pd.DataFrame, pd.Dat
         rows.append(about | {"resources": "A>B, B>A", "dropped": int(50 * depth), "restored": int(45 * depth),
                              "gos_before": 98.0, "gos_during": float(accepted[during].mean()), "gos_after": 98.0,
                              "ordinary_during": float(ordinary[during].mean()), "ordinary_after": 98.0,
-                             "recovery_min": recovery, "repair_min": 2.0, "violations": 0,
+                             "recovery_min": recovery, "settled_min": 3.0, "repair_min": 2.0, "violations": 0,
                              "audit_violations": 0})  # fmt: skip
     return pd.DataFrame(rows), pd.concat(minutes, ignore_index=True)
 

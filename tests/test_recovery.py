@@ -21,8 +21,8 @@ def test_grade_of_service_that_never_fell_has_recovered_at_once():
 
 
 def test_recovery_is_when_the_last_bad_window_is_over():
-    assert recovery_min(minutes_of([50] * 7 + [0] * 23), 0, 30) == 7
-    assert recovery_min(minutes_of([50] + [0] * 19 + [20] + [0] * 9), 0, 30) == 21, "a relapse counts"
+    assert recovery_min(minutes_of([50] * 7 + [0] * 33), 0, 40) == 7
+    assert recovery_min(minutes_of([50] + [0] * 19 + [40] + [0] * 19), 0, 40) == 21, "a relapse counts"
 
 
 def test_what_is_still_down_at_the_end_has_not_recovered():
@@ -30,7 +30,14 @@ def test_what_is_still_down_at_the_end_has_not_recovered():
     assert np.isnan(recovery_min(minutes_of([0] * 3), 0, 3)), "shorter than a window"
 
 
-@given(st.lists(st.integers(0, 30), min_size=WINDOW_MIN, max_size=40))
+def test_what_is_missing_as_long_as_the_failure_lasts_is_not_held_against_settling():
+    minutes = minutes_of([50] * 6 + [10] * 54)
+    assert np.isnan(recovery_min(minutes, 0, 60))
+    decisions = pd.DataFrame({"offered_again": [-1], "dropped": [False], "accepted": [True]})
+    assert summarise(minutes, decisions, 60)["settled_min"] == 6
+
+
+@given(st.lists(st.integers(0, 30), min_size=WINDOW_MIN, max_size=60))
 def test_after_the_recovery_no_window_is_down_and_the_one_before_is(lost):
     found = recovery_min(minutes_of(lost), 0, len(lost))
     down = [sum(lost[i : i + WINDOW_MIN]) / WINDOW_MIN > WITHIN_POINTS for i in range(len(lost) - WINDOW_MIN + 1)]
