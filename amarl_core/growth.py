@@ -14,6 +14,7 @@ from amarl_core.config import make_config
 from amarl_core.phases import profile
 from amarl_core.scaling import train_team
 from amarl_core.scenario import Scenario
+from amarl_core.stopwatch import PHASES
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ REQUESTS = 20_000
 """Requests a day on every generated network."""
 
 SEARCHES = ("reach", "prices")
-POLICY = ("forward",)
+KERNEL = tuple(phase for phase in PHASES if phase != "lag")
 
 
 def with_load(scenario: Scenario, factor: float) -> Scenario:
@@ -49,7 +50,7 @@ def load_rows(scenario: Scenario, factors: Sequence[float], seed: int = 0) -> pd
 def size_rows(sizes: Sequence[int], seed: int = 0, requests: int = REQUESTS) -> pd.DataFrame:
     """Profile SARL for a day of generated networks of several sizes, with as many requests on each.
 
-    One thread, so that a phase is processor time and nothing else.
+    On one thread a phase is processor time and nothing else.
 
     Returns:
         A row per size and phase: nodes, links, phase (search, policy, other, update), requests, steps, us_per_decision;
@@ -63,10 +64,10 @@ def size_rows(sizes: Sequence[int], seed: int = 0, requests: int = REQUESTS) -> 
             setup_s = time.perf_counter() - start
             trace = world.training_trace(seed, 1)
             took = profile(world, make_config(method="sarl", days=1, seed=seed), trace)
-        seconds = took.phases.set_index("phase")["seconds"].drop(["lag", "queue", "no_core", "done"])
+        seconds = took.phases.set_index("phase")["seconds"].reindex([*KERNEL, "update"])
         about = {"nodes": nodes, "links": world.network.n_links, "requests": len(trace), "setup_s": setup_s}
         steps = sum(took.steps.values())
-        groups = {"search": list(SEARCHES), "policy": list(POLICY), "update": ["update"]}
+        groups = {"search": list(SEARCHES), "policy": ["forward"], "update": ["update"]}
         groups["other"] = [p for p in seconds.index if not any(p in kinds for kinds in groups.values())]
         for phase, kinds in groups.items():
             us = 1e6 * float(seconds[kinds].sum()) / max(steps, 1)

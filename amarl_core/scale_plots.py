@@ -159,6 +159,8 @@ def _growth(sizes: pd.DataFrame, load: pd.DataFrame) -> Picture:
         "Left: SARL on one thread, generated networks with as many requests on each, one training of a day "
         "each. Right: the study's network at several loads, one training each; requests that find nothing free "
         "cost less."
+        "Left: SARL on one thread, a training of a day on generated networks with as many requests on each. Right: the "
+        "study's network at several loads, one training each; requests that find nothing free cost less."
     )
     return finish(figure, finding, caption)
 
