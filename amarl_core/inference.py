@@ -79,6 +79,18 @@ def _linear(x, weights, y):
 
 
 @njit(**INNER)
+def _linear_of_hidden(x, weights, y):
+    """The same for outputs of a layer: which are zero is hard to predict, so that skipping them takes longer."""
+    n_inputs, n_outputs = x.shape[0], y.shape[0]
+    for j in range(n_outputs):
+        y[j] = weights[n_inputs, j]
+    for i in range(n_inputs):
+        a = x[i]
+        for j in range(n_outputs):
+            y[j] += a * weights[i, j]
+
+
+@njit(**INNER)
 def _activate(y, activation):
     if activation == TANH:
         for j in range(y.shape[0]):
@@ -93,9 +105,9 @@ def actor(nets, agent, observation, scratch):
     """Write the logits of all slots."""
     _linear(observation, nets.actor_1[agent], scratch.hidden_1)
     _activate(scratch.hidden_1, nets.activation[0])
-    _linear(scratch.hidden_1, nets.actor_2[agent], scratch.hidden_2)
+    _linear_of_hidden(scratch.hidden_1, nets.actor_2[agent], scratch.hidden_2)
     _activate(scratch.hidden_2, nets.activation[0])
-    _linear(scratch.hidden_2, nets.actor_3[agent], scratch.logits)
+    _linear_of_hidden(scratch.hidden_2, nets.actor_3[agent], scratch.logits)
 
 
 @njit(**KERNEL)
@@ -103,9 +115,9 @@ def critic(nets, agent, observation, scratch):
     """Return the value of an observation."""
     _linear(observation, nets.critic_1[agent], scratch.hidden_1)
     _activate(scratch.hidden_1, nets.activation[0])
-    _linear(scratch.hidden_1, nets.critic_2[agent], scratch.hidden_2)
+    _linear_of_hidden(scratch.hidden_1, nets.critic_2[agent], scratch.hidden_2)
     _activate(scratch.hidden_2, nets.activation[0])
-    _linear(scratch.hidden_2, nets.critic_3[agent], scratch.value)
+    _linear_of_hidden(scratch.hidden_2, nets.critic_3[agent], scratch.value)
     return scratch.value[0]
 
 

@@ -146,22 +146,27 @@ def _relax(world, work, link_cost, layer, fixed, so_far, to_go, bound, n_queued,
     """Lower one layer's costs along links until none improves (label-correcting, first in first out)."""
     n_nodes = work.queue.shape[0]
     head = 0
-    while n_queued > 0:
+    while True:
+        if n_queued == 0:
+            # a route may go on from a stub when its chain is not done; links out of stubs are not in `in_links`
+            if not world.nodes[destination].stub or fixed[destination]:
+                return
+            least = layer[destination]
+            for i in range(world.out_start[destination], world.out_start[destination + 1]):
+                e = world.out_links[i]
+                node = world.links[e].target
+                if so_far[destination] + world.links[e].delay + to_go[node] <= bound:
+                    least = min(least, layer[node] + link_cost[e])
+            if least == layer[destination]:
+                return
+            layer[destination] = least
+            work.queue[head], n_queued = destination, 1
         node = work.queue[head]
         head = head + 1 if head + 1 < n_nodes else 0
         n_queued -= 1
         work.queued[node] = False
-        first, last = world.in_start[node], world.in_start[node + 1]
-        n_more = 0
-        if world.nodes[destination].stub:  # a route may go on from there when its chain is not done
-            n_more = world.out_start[destination + 1] - world.out_start[destination]
-        for i in range(first, last + n_more):
-            if i < last:
-                e = world.in_links[i]
-            else:
-                e = world.out_links[world.out_start[destination] + i - last]
-                if world.links[e].target != node:
-                    continue
+        for i in range(world.in_start[node], world.in_start[node + 1]):
+            e = world.in_links[i]
             source = world.links[e].source
             through = layer[node] + link_cost[e]
             if (

@@ -10,7 +10,7 @@ more hops than a walk may have, or a neighbour beyond the slots: the search is n
 import numpy as np
 from numba import njit
 
-from amarl_core.native import INNER, KERNEL
+from amarl_core.native import INLINE, INNER, KERNEL
 from amarl_core.prices import need_mcpu, node_of_search, settle_layer
 
 NO_LIMIT = 2**62
@@ -67,13 +67,24 @@ def _has_used_up(world, work, request):
     return False
 
 
+@njit(**INLINE)
+def _weigh_link(world, work, e, demand, sees_bandwidth):
+    """Note a link's delay, infinite where it has no room for a demand more."""
+    has_room = work.snapshot[e] + work.own[e] + demand <= world.links[e].capacity
+    work.reach_link[e] = world.links[e].delay if has_room or not sees_bandwidth else np.inf
+
+
 @njit(**INNER)
 def _search(world, work, request, sees_bandwidth, sees_compute):
     """Search all stages from the last back to the walk's own."""
-    for e in range(world.links.shape[0]):
-        link = world.links[e]
-        has_room = work.snapshot[e] + work.own[e] + request.demand <= link.capacity
-        work.reach_link[e] = link.delay if has_room or not sees_bandwidth else np.inf
+    for e in world.transit_links:
+        _weigh_link(world, work, e, request.demand, sees_bandwidth)
+    for i in range(world.out_start[request.source], world.out_start[request.source + 1]):
+        _weigh_link(world, work, world.out_links[i], request.demand, sees_bandwidth)
+    for i in range(world.in_start[request.destination], world.in_start[request.destination + 1]):
+        _weigh_link(world, work, world.in_links[i], request.demand, sees_bandwidth)
+    for i in range(world.out_start[request.destination], world.out_start[request.destination + 1]):
+        _weigh_link(world, work, world.out_links[i], request.demand, sees_bandwidth)
     for stage in range(world.chain_length[request.service], work.walk[0].stage - 1, -1):
         _search_stage(world, work, request, stage, sees_compute)
 
@@ -83,12 +94,16 @@ def _search_stage(world, work, request, stage, sees_compute):
     """Search one stage, on top of the later ones."""
     w = work.walk[0]
     ends, fixed = work.reach_end[stage], work.reach_fixed[stage]
+    is_last = stage == world.chain_length[request.service]
+    function = 0 if is_last else world.chains[request.service, stage]
     for i in range(world.transit.shape[0] + 2):
         node = node_of_search(world, request, i)
         if stage == w.stage and work.visited[node] == w.stamp:
             ends[node], fixed[node] = np.inf, True
-        elif stage == world.chain_length[request.service]:
+        elif is_last:
             ends[node], fixed[node] = 0.0 if node == request.destination else np.inf, False
+        elif world.rate[node, function] < 0:  # seen here, as calls with all these arguments take long
+            ends[node], fixed[node] = np.inf, False
         else:
             ends[node], fixed[node] = _run(world, work, request, stage, node, sees_compute)
         work.reach_away[stage, node] = -1.0
@@ -115,8 +130,6 @@ def _run(world, work, request, stage, node, sees_compute):
         (ms, is_certain): least latency until the request's end, infinite if the stage cannot run; whether it must run.
     """
     service = request.service
-    if world.rate[node, world.chains[service, stage]] < 0:
-        return np.inf, False
     r = world.links.shape[0] + node
     room = world.nodes[node].budget - work.snapshot[r] - work.own[r] if sees_compute else NO_LIMIT
     certain = room if sees_compute else 0

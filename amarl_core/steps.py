@@ -42,8 +42,8 @@ VARIANTS = {"arrival3": ("arrival", 3), "arrival1": ("arrival", 1), "free3": ("f
 ABLATION_DAYS, ABLATION_SEEDS = 4, 2
 """Training days and seeds of the teams that the action masks are compared by, in a full study."""
 
-ACTOR_REPEATS, ACTOR_DAYS = 5, 3
-"""Trainings of each form on a skewed mix, and their days, in a full study."""
+ACTOR_DAYS = 2
+"""Training days of each team on a skewed mix, in a full study."""
 
 LIVE_DAYS = 4
 """Training days of each of the trainings that the cost of the live view is measured by."""
@@ -254,8 +254,8 @@ def actors_step(folder: Path, info: dict) -> None:
     """Train SARL, AMARL with an actor a service, and AMARL with actors by load, in turn, on a skewed mix."""
     scenario, is_full = load_scenario(info["scenario"]), info["profile"] == "full"
     mixed = actor_gain.skewed(scenario, actor_gain.busiest_service(scenario))
-    repeats, days = min(ACTOR_REPEATS, info["repeats"]), ACTOR_DAYS if is_full else 1
-    write_frame(folder / actor_gain.RECORD, actor_gain.measure(mixed, repeats, days))
+    rows = actor_gain.measure(mixed, repeats=(info["repeats"] + 1) // 2, days=ACTOR_DAYS if is_full else 1)
+    write_frame(folder / actor_gain.RECORD, rows)
 
 
 def reaction_step(folder: Path, info: dict) -> None:

@@ -1,8 +1,8 @@
 """Actors on a skewed mix: the mix is what it says, and what is measured and shown is what was trained."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from fake_study import fake_actors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,19 +59,8 @@ def test_every_form_is_trained_in_turn_on_the_same_requests(measured):
     assert by_form["share"].first()["sarl"] == 100 and (measured["share"] > 50).all()
 
 
-def made_up(n: int = 5) -> pd.DataFrame:
-    """Rows in which AMARL trains in 0.8 of SARL's time, and in 0.55 with two actors."""
-    about = {"sarl": (10.0, 1, 100.0), "one": (8.0, 1, 78.0), "by_load": (5.5, 2, 78.0)}
-    rows = [
-        dict(repeat=i, seed=i, form=form, days=3, cores=2, actors=count, share=share, train_s=seconds * (1 + 0.1 * i),
-             cpu_s=11.0, wait_s=1.0, updates=100, env_steps=10**6, conflicts=0.4, gos=98.0 + 0.1 * i, violations=0)
-        for i in range(n) for form, (seconds, count, share) in about.items()
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def test_what_is_shown_is_what_was_measured(tmp_path):
-    write_frame(tmp_path / RECORD, made_up())
+    write_frame(tmp_path / RECORD, fake_actors())
     rows = load_actors(tmp_path)
     assert ratios(rows).median().to_dict() == pytest.approx({"sarl": 1.0, "one": 0.8, "by_load": 0.55})
     assert least_ratios(rows) == {"one": pytest.approx(0.78), "by_load": 0.5}
