@@ -28,7 +28,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
      "field_plots", "async_plots", "mask_plots", "import_plots",
      "maps", "map_layout", "map_symbols", "utilisation", "hop_view", "hop_walk", "catalogue",
      "explore", "explore_plots", "background", "watch", "live_table", "live_curves", "live_cost",
-     "soak", "kills", "victims", "integrity"},
+     "soak", "kills", "victims", "integrity", "reliability"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 PATHS = {path.stem: path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
