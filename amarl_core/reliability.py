@@ -117,7 +117,7 @@ def soak_table(folder: Path) -> Table | Note:
         f"`{SOAK_COMMAND}` on {about['scenario']}, {about['rounds']} rounds with seeds of their own. Each trains "
         "AMARL, reads its records back, loads it, and serves a day in order of arrival and in free order. Slope: "
         f"Theil-Sen over the rounds after the first {WARM_UP}, brackets its 95 % interval, measured after garbage "
-        f"collection. Memory counts as flat if that may be zero, or adds less than {100 * FLAT_SHARE:.0f} % of it in all."
+        f"collection. Memory counts as flat if that may be zero, or adds less than {100 * FLAT_SHARE:.0f} % in all."
     )
     return Table(pd.DataFrame({"": list(values), "measured": list(values.values())}), caption)
 

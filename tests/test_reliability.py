@@ -31,11 +31,11 @@ from amarl_core.victims import RESULTS, VICTIMS, differences
 
 
 # --------------------------------------------------------------------------------------------------- the soak
-def rounds(n: int, rss_mb=lambda i: 900.0, **last) -> pd.DataFrame:
+def rounds(n: int, memory=lambda i: 900.0, **last) -> pd.DataFrame:
     """Invent the record of n rounds of a minute each, the last with some values of its own."""
     rows = [
         {"round": i, "seed": 100_000 + i, "scenario": "toy", "days": 2, "elapsed_s": 60.0 * (i + 1),
-         "rss_mb": rss_mb(i), "python_threads": 1, "native_threads": 4, "files": 6, "violations": 0, "broken": "",
+         "rss_mb": memory(i), "python_threads": 1, "native_threads": 4, "files": 6, "violations": 0, "broken": "",
          "audits": 3,
          "requests": 1000, "steps": 2000, "gos_arrival": 0.98, "gos_free": 0.98, "train_s": 1.0, "test_s": 1.0}
         for i in range(n)
