@@ -27,7 +27,7 @@ TRAINING = dict(method="amarl", seed=0, days=2, deterministic=True)
 
 
 def page_to(folder: Path) -> None:
-    source = folder.parent / "a.ipynb"
+    source = folder.parents[1] / "a.ipynb"
     if not source.exists():
         cell = nbformat.v4.new_markdown_cell("# A title\n\n**Question.** Why?")
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), source)
@@ -88,14 +88,14 @@ def test_a_disk_that_is_full_is_one_error_and_nothing_is_half_written(toy, tmp_p
         WRITERS[writer](toy, folder)
     assert_one_sentence(error.value, folder, "no space left on device")
     assert "make room there" in str(error.value)
-    assert [path for path in files_below(folder.parent) if path.suffix != ".ipynb"] == []
+    assert files_below(folder.parent) == []
     assert half_written(folder.parent) == []
 
 
 def test_a_training_whose_disk_fills_up_goes_on_when_there_is_room(toy, tmp_path, monkeypatch):
     """At every number of files that it manages to write, what is there is whole and the result the same."""
     whole = train(toy, **TRAINING).simulation.decisions()
-    for n_files in (1, 3, 5, 8, 11):
+    for n_files in (1, 5, 9):
         folder = tmp_path / str(n_files)
         with full_after(monkeypatch, n_files), pytest.raises(StorageError, match="no space left"):
             train(toy, folder=folder, checkpoint_s=0.02, **TRAINING)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 
 import numpy as np
@@ -177,7 +178,17 @@ def test_files_in_the_making_and_locks_are_passed_over(tmp_path):
 
 # ------------------------------------------------------------------------------------------------------- kills
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
-def test_kills_at_random_moments_leave_whole_files_and_change_no_result(tmp_path, kind):
+def test_kills_at_random_moments_leave_whole_files_and_change_no_result(tmp_path, monkeypatch, kind):
+    """Two kills of each, seeded; `python -m amarl_core.kills` does fifty, and a whole study and pages too."""
+
+    def end_here(kind, place):  # those that are not killed need no process of their own
+        place.mkdir(exist_ok=True)
+        monkeypatch.setattr(victims, "say_begun", lambda: begun.append(time.perf_counter()))
+        VICTIMS[kind](place)
+        return time.perf_counter() - begun[-1]
+
+    begun = []
+    monkeypatch.setattr(kills, "_let_end", end_here)
     tally = kill_often(kind, 2, tmp_path, np.random.default_rng(3))
     assert tally.kills == 2 and tally.ends >= 1
     assert tally.damaged == [] and tally.different == []
