@@ -28,7 +28,7 @@ import nbformat
 from traitlets.config import Config
 
 from amarl_core.errors import AmarlError, RunError
-from amarl_core.files import sweep_one, write_text, write_whole
+from amarl_core.files import storing, sweep_one, write_text, write_whole
 from amarl_core.runs import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,6 +154,8 @@ def run_job(job: Job, reports: Path) -> tuple[Any, float]:
     from amarl_core.export import export_page
 
     page = reports / job.page
+    with storing(reports):  # now, not after a minute of work
+        reports.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:

@@ -103,6 +103,8 @@ def _said(error: OSError) -> str:
     reason = (error.strerror or str(error) or type(error).__name__).lower()
     if error.errno in _FULL:
         remedy = "make room there, or choose another folder, and run the same command again"
+    elif error.errno == errno.EFBIG:
+        remedy = "raise the limit on the size of files (ulimit -f)"
     elif error.errno in _NOT_OURS:
         remedy = "choose a folder that may be written, or have it unlocked"
     elif error.errno in _NO_FOLDER:

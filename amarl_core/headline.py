@@ -21,6 +21,7 @@ from amarl_core.records import (
     load_study,
     load_verdicts,
 )
+from amarl_core.reliability import kills_summary, soak_summary
 from amarl_core.robust_verdict import summary
 from amarl_core.runs import read_json, write_json
 from amarl_core.scenario import load_scenario
@@ -69,6 +70,8 @@ def headline(evidence: Evidence) -> dict:
         "profile": study.info["profile"],
         "command": study.info["command"],
         "reproduce_s": study.info["seconds"],
+        "soak": soak_summary(study.folder.parent / "soak"),
+        "kills": kills_summary(study.folder.parent / "kills"),
     }
     return result | perf_headline(study)
 

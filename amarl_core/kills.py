@@ -25,19 +25,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from amarl_core.errors import AmarlError, RunError
 from amarl_core.integrity import damaged, files_below, half_written
-from amarl_core.look import Note, Table
 from amarl_core.records import study_folder
+from amarl_core.reliability import KILLS_COMMAND, KILLS_RECORD
 from amarl_core.runs import read_json, write_json
 from amarl_core.victims import BEGUN, RESULTS, VICTIMS, differences
 
 log = logging.getLogger(__name__)
 
-RECORD = "kills.json"
-COMMAND = "python -m amarl_core.kills"
 PROJECT = Path(__file__).resolve().parent.parent
 IN_A_ROW = 5
 """Kills of one piece of work before it may end."""
@@ -196,65 +193,17 @@ def run_kills(times: int, folder: Path, seed: int = 0, kinds: tuple[str, ...] = 
             tallies[kind] = asdict(tally)
             killed = sum(one["kills"] for one in tallies.values())
             record = {"times": killed, "seed": seed, "seconds": time.perf_counter() - began, "kinds": tallies}
-            write_json(Path(folder) / RECORD, record)
+            write_json(Path(folder) / KILLS_RECORD, record)
 
         kill_often(kind, share, work / kind, generator, note)
         shutil.rmtree(work / kind, ignore_errors=True)
     shutil.rmtree(work, ignore_errors=True)
-    return read_json(Path(folder) / RECORD)
-
-
-def kills_summary(folder: Path) -> dict | None:
-    """Return the totals of a record for `headline.json`, or None where there is none.
-
-    Args:
-        folder: of the record.
-    """
-    if not (Path(folder) / RECORD).exists():
-        return None
-    kinds = read_json(Path(folder) / RECORD)["kinds"]
-    total = {name: sum(tally[name] for tally in kinds.values()) for name in ("kills", "files", "left")}
-    found = {name: sum(len(tally[name]) for tally in kinds.values()) for name in ("damaged", "different")}
-    return total | found | {"by_kind": {kind: tally["kills"] for kind, tally in kinds.items()}}
-
-
-WORDS = {"train": "training", "evaluate": "evaluation", "batch": "smoke study", "export": "page and index"}
-
-
-def kills_table(folder: Path) -> Table | Note:
-    """Show what killing found, or how to do it.
-
-    Args:
-        folder: of the record, such as `reports/runs/kills`.
-    """
-    if not (Path(folder) / RECORD).exists():
-        return Note(f"Nothing was killed yet: `{COMMAND} --times 50` takes half an hour.")
-    record = read_json(Path(folder) / RECORD)
-    rows = [
-        {
-            "killed": WORDS[kind],
-            "times": tally["kills"],
-            "undisturbed, s": f"{tally['seconds']:.1f}",
-            "files read": tally["files"],
-            "not whole": len(tally["damaged"]),
-            "in the making, swept": tally["left"],
-            "results compared": tally["ends"],
-            "different": len(tally["different"]),
-        }
-        for kind, tally in record["kinds"].items()
-    ]
-    caption = (
-        f"`{COMMAND}`: {record['times']} kills (SIGKILL to the process group) at moments drawn uniformly over the time "
-        "that the work takes undisturbed, up to five in a row before it may end. After each kill every file is read to "
-        "its end. Compared to the bit with work that nobody disturbed: a deterministic training, decisions and ledger "
-        "of served days, of a study all that does not depend on the clock or on the order of threads, and pages."
-    )
-    return Table(pd.DataFrame(rows), caption)
+    return read_json(Path(folder) / KILLS_RECORD)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Kill; return 0 if all was well, 2 otherwise."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=KILLS_COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=50, help="kills, shared among the kinds")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--kinds", nargs="+", choices=VICTIMS, default=list(VICTIMS))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amarl_core.errors import ScenarioError, problem
+from amarl_core.errors import ScenarioError, StorageError, problem
 from amarl_core.files import beside, storing, sweep_one
 from amarl_core.foreign.idle_routes import ChainRoutes
 from amarl_core.foreign.load_size import fullest
@@ -86,7 +86,7 @@ def make_scenario(
     _check_options(folder, latency, utilisation, load_gbps, overwrite)
     imported = network if isinstance(network, Imported) else load_network(network)
     building = beside(folder)
-    with storing(folder), _removed_afterwards(building):
+    with storing(folder), _made_beside(building, folder):
         building.mkdir(parents=True)
         draft = write_tables(building, imported, _services_folder(services), _chosen(services), areas, destinations)
         maker = _Maker(building, draft)
@@ -119,12 +119,14 @@ def _check_options(folder: Path, latency: str, utilisation: float, load_gbps: fl
 
 
 @contextmanager
-def _removed_afterwards(folder: Path) -> Iterator[None]:
-    """Remove a folder at the end, whatever happens, if it is still there."""
+def _made_beside(building: Path, folder: Path) -> Iterator[None]:
+    """Remove a folder in the making at the end, if it is still there; an error names the folder that was asked for."""
     try:
         yield
+    except StorageError as error:
+        raise StorageError(str(error).replace(str(building), str(folder))) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _put(building: Path, folder: Path) -> None:

@@ -18,42 +18,28 @@ import shutil
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import pyarrow as pa
-from scipy.stats import theilslopes
 
 from amarl_core.agents import train, training_trace
 from amarl_core.audit import AuditReport, audit
 from amarl_core.errors import AmarlError, RunError
 from amarl_core.evaluation import play_trace
-from amarl_core.look import Note, Table
 from amarl_core.records import study_folder
+from amarl_core.reliability import SOAK_COMMAND, SOAK_RECORD, WARM_UP, growth
 from amarl_core.runs import read_frame, write_frame
 from amarl_core.scenario import Scenario, load_scenario
 from amarl_core.teams import Run, load_run
 
 log = logging.getLogger(__name__)
 
-RECORD = "soak.parquet"
-COMMAND = "python -m amarl_core.soak"
 FIRST_SEED = 100_000
 """Seeds of the rounds count up from here: no study trains with them."""
 
 CHECKPOINT_S = 2.0
-WARM_UP = 5
-"""Rounds in which memory may still rise: libraries load, kernels compile, allocators find their size."""
-
-FEWEST_ROUNDS = 10
-"""Rounds after the warm-up that a slope is judged by, at least."""
-
-FLAT_SHARE = 0.03
-"""Memory is flat if its slope may be zero (95 % interval), or adds less than this share of itself in the whole soak."""
-
 CEILING = 1.5
 """Memory above so many times that of the warm-up ends the soak at once."""
 
@@ -82,7 +68,7 @@ def soak(scenario_name: str, hours: float, folder: Path, days: int = 2) -> pd.Da
             row |= held() | {"elapsed_s": time.perf_counter() - began}
             rows.append(row)
             frame = pd.DataFrame(rows)
-            write_frame(Path(folder) / RECORD, frame)
+            write_frame(Path(folder) / SOAK_RECORD, frame)
             log.info("%s", _line(row))
             check_round(frame)
     except KeyboardInterrupt:
@@ -91,7 +77,7 @@ def soak(scenario_name: str, hours: float, folder: Path, days: int = 2) -> pd.Da
         shutil.rmtree(place, ignore_errors=True)
     frame = pd.DataFrame(rows)
     if len(rows) and not growth(frame).is_flat:
-        raise RunError(f"memory grows: {growth(frame).sentence()}; see {Path(folder) / RECORD}")
+        raise RunError(f"memory grows: {growth(frame).sentence()}; see {Path(folder) / SOAK_RECORD}")
     return frame
 
 
@@ -175,48 +161,6 @@ def check_round(rows: pd.DataFrame) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Growth:
-    """How resident memory changed over the rounds after the warm-up.
-
-    Attributes:
-        n: rounds that count.
-        mb_per_hour: slope (Theil-Sen: median of the slopes of all pairs of rounds), with its 95 % interval.
-        hours: from the first of these rounds to the last.
-        rss_mb: median.
-    """
-
-    n: int
-    mb_per_hour: tuple[float, float, float]
-    hours: float
-    rss_mb: float
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether the slope may be zero, or adds next to nothing; too few rounds prove nothing."""
-        slope, low, _ = self.mb_per_hour
-        return self.n < FEWEST_ROUNDS or low <= 0 or slope * self.hours < FLAT_SHARE * self.rss_mb
-
-    def sentence(self) -> str:
-        """Say it in words."""
-        slope, low, high = self.mb_per_hour
-        return (
-            f"{slope:+.1f} MB an hour [{low:+.1f}, {high:+.1f}] at {self.rss_mb:.0f} MB, over {self.n} rounds in "
-            f"{self.hours:.2f} h"
-        )
-
-
-def growth(rows: pd.DataFrame) -> Growth:
-    """Fit the slope of memory over time to the rounds after the warm-up; NaN for fewer than three."""
-    part = rows.iloc[WARM_UP:]
-    hours = part["elapsed_s"].to_numpy() / 3600
-    if len(part) < 3:
-        return Growth(len(part), (np.nan, np.nan, np.nan), 0.0, float(rows["rss_mb"].median()))
-    fit = theilslopes(part["rss_mb"].to_numpy(), hours, alpha=0.95)
-    slopes = (float(fit.slope), float(fit.low_slope), float(fit.high_slope))
-    return Growth(len(part), slopes, float(hours[-1] - hours[0]), float(part["rss_mb"].median()))
-
-
 def _line(row: dict) -> str:
     return (
         f"round {row['round']}, {row['elapsed_s'] / 60:.1f} min: {row['violations']} violations in {row['audits']} "
@@ -225,68 +169,9 @@ def _line(row: dict) -> str:
     )
 
 
-def soak_summary(folder: Path) -> dict | None:
-    """Return a soak's result for `headline.json`, or None where there is no record.
-
-    Args:
-        folder: of the record.
-    """
-    if not (Path(folder) / RECORD).exists():
-        return None
-    rows = read_frame(Path(folder) / RECORD)
-    grown, later = growth(rows), rows.iloc[min(WARM_UP, len(rows) - 1) :]
-    return {
-        "hours": float(rows["elapsed_s"].iloc[-1] / 3600),
-        "rounds": len(rows),
-        "scenario": rows["scenario"].iloc[0],
-        "requests": int(rows["requests"].sum()),
-        "steps": int(rows["steps"].sum()),
-        "audits": int(rows["audits"].sum()),
-        "violations": int(rows["violations"].sum()),
-        "rss_mb": grown.rss_mb,
-        "rss_mb_per_hour": {"median": grown.mb_per_hour[0], "ci95": list(grown.mb_per_hour[1:])},
-        "memory_flat": bool(grown.is_flat and grown.n >= FEWEST_ROUNDS),
-        "threads": [int(later["native_threads"].min()), int(later["native_threads"].max())],
-        "files": [int(later["files"].min()), int(later["files"].max())],
-    }
-
-
-def soak_table(folder: Path) -> Table | Note:
-    """Show what a soak found, or how to run one.
-
-    Args:
-        folder: of the record, such as `reports/runs/soak`.
-    """
-    about = soak_summary(folder)
-    if about is None:
-        return Note(f"No soak was run yet: `{COMMAND} --hours 2` takes two hours.")
-    low, high = about["rss_mb_per_hour"]["ci95"]
-    values = {
-        "hours": f"{about['hours']:.2f}",
-        "rounds of training and serving": f"{about['rounds']:,}",
-        "requests decided": f"{about['requests']:,}",
-        "violations found by the audit": f"{about['violations']} in {about['audits']:,} runs",
-        "resident memory, MB": f"{about['rss_mb']:.0f}",
-        "slope of memory, MB an hour": f"{about['rss_mb_per_hour']['median']:+.1f} [{low:+.1f}, {high:+.1f}]",
-        "threads between rounds": _range(about["threads"]),
-        "open files between rounds": _range(about["files"]),
-    }
-    caption = (
-        f"`{COMMAND}` on {about['scenario']}, {about['rounds']} rounds with seeds of their own; each trains AMARL, "
-        "reads its records back, loads it, and serves a day in order of arrival and in free order. Slope: Theil-Sen "
-        f"over the rounds after the first {WARM_UP}, brackets its 95 % interval, measured after garbage collection. "
-        f"Memory counts as flat if that may be zero, or adds less than {100 * FLAT_SHARE:.0f} % of it in all."
-    )
-    return Table(pd.DataFrame({"": list(values), "measured": list(values.values())}), caption)
-
-
-def _range(ends: list[int]) -> str:
-    return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a soak; return 0 if all was well, 2 after an error."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=SOAK_COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--scenario", default="montreal")
     parser.add_argument("--days", type=int, default=2, help="training days of a round")

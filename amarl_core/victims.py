@@ -21,17 +21,17 @@ from amarl_core.errors import AmarlError
 from amarl_core.files import sweep
 from amarl_core.integrity import files_below
 from amarl_core.policy import read_weights
-from amarl_core.runs import read_frame, read_json, record_name
+from amarl_core.runs import RunFolder, read_frame, read_json, record_name
 
 log = logging.getLogger(__name__)
 
 BEGUN = "begun"
 """What a victim says once it has imported all it needs: from then on it may be killed."""
 
-DAYS = 24
+DAYS = 16
 """Training days of a training to be killed."""
 CHECKPOINT_S = 0.05
-SERVED_DAYS = 6
+SERVED_DAYS = 10
 SEED = 7
 NOTEBOOK = "40_failure_causes"
 WALL_CLOCK = ["wall_s", "wait_s", "idle_s", "update_s", "rollout_s"]
@@ -44,10 +44,12 @@ def train_victim(folder: Path) -> None:
     from amarl_core.agents import train
     from amarl_core.scenario import load_scenario
 
+    scenario = load_scenario("toy")
+    train(scenario, days=1, deterministic=True)  # compiles, or loads what is compiled
     say_begun()
-    if not (folder / "status.json").exists() or read_json(folder / "status.json")["status"] != "finished":
+    if not RunFolder(folder).is_finished:
         choices = dict(days=DAYS, deterministic=True, checkpoint_s=CHECKPOINT_S)
-        train(load_scenario("toy"), "amarl", SEED, folder=folder, **choices)
+        train(scenario, "amarl", SEED, folder=folder, **choices)
 
 
 def evaluate_victim(folder: Path) -> None:
@@ -61,9 +63,11 @@ def evaluate_victim(folder: Path) -> None:
     scenario = load_scenario("toy")
     if not (folder / "run" / "status.json").exists():
         train(scenario, "amarl", SEED, folder=folder / "run", days=2, deterministic=True)
+    run = load_run(folder / "run", scenario)
+    for order in ("arrival", "pipeline"):
+        play_trace(run, scenario.training_trace(seed=SEED).head(100), order)  # compiles, or loads what is compiled
     say_begun()
     sweep(folder)
-    run = load_run(folder / "run", scenario)
     for day in range(SERVED_DAYS):
         trace = scenario.training_trace(seed=SEED + 1, first_day=day)
         for order, window in (("arrival", 0), ("pipeline", 4)):  # plans of a fixed age: the same in every run

@@ -34,7 +34,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
      "actor_plots", "disruption_records", "disruption_plots", "reaction_plots",
      "time_to_gos", "perf_records", "perf_plots", "scale_plots",
      "field_plots", "async_plots", "robust_verdict", "robust_plots", "fairness_plots", "mask_plots", "import_plots",
-     "soak", "kills", "victims", "integrity"},
+     "soak", "kills", "victims", "integrity", "reliability"},
 ]  # fmt: skip
 AUDIT = LAYERS[5]
 PATHS = {path.stem: path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
