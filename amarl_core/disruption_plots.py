@@ -94,10 +94,12 @@ def disruption_answer(folder: Path) -> Answer | Note:
         f"The worst failure, {failure_name(worst)}, brings GoS {falls}, for as long as it lasts; {back_again} after "
         f"the repair (median). Of the flows that AMARL has dropped, {100 * restored['amarl']:.0f} % are accepted "
         f"again at once. Telemetry {age.index[-1]:g} s old costs "
+        f"the repair (median). Of the flows that AMARL has dropped, {100 * restored['amarl']:.0f} % are accepted again "
+        f"at once. Telemetry {age.index[-1]:g} s old costs "
         f"AMARL {age.iloc[0] - age.iloc[-1]:.1f} points, 1 s old {age.iloc[0] - age[1.0]:.2f}. On {threads} threads 99 "
         f"of 100 requests are routed and committed within {p99[threads] / 1000:.2g} ms, where a near-real-time RIC has "
-        f"10 ms; one lock around the whole routing takes {np.median(lock_ratio(ratio.get_group(threads))):.2f} of the "
-        "time."
+        f"10 ms; one lock around the whole routing takes {np.median(lock_ratio(ratio.get_group(threads))):.2f} times "
+        "as long."
     )
 
 

@@ -38,6 +38,9 @@ FOLDER = "disruptions"
 COMMAND = "python -m amarl_core.disruptions"
 RULES_PART = "rules"
 DISRUPTED_RULES = ("shortest_feasible", "priced_reservation", "priced_admission")
+MOST_REPEATS = 5
+"""Timed servings of each kind at most."""
+
 HOUR_MIN = 60
 """Minutes on record before a failure and after its repair."""
 
@@ -135,7 +138,9 @@ def time_reaction(folder: Path, info: dict) -> None:
     scenario = load_scenario(info["scenario"])
     runs = [load_run(folder / method / f"seed={info['seeds'][0]}", scenario) for method in METHODS]
     threads = reaction.THREADS if info["profile"] == "full" else reaction.THREADS[::2]
-    servings, quantiles = reaction.measure(runs, scenario.test_trace(info["test_days"][0]), info["repeats"], threads)
+    servings, quantiles = reaction.measure(
+        runs, scenario.test_trace(info["test_days"][0]), min(info["repeats"], MOST_REPEATS), threads
+    )
     write_frame(folder / FOLDER / "times_all.parquet", quantiles)
     write_frame(folder / FOLDER / "locks_all.parquet", servings)
 

@@ -18,7 +18,7 @@ from amarl_core.store import LOCK_WAIT_NS
 
 log = logging.getLogger(__name__)
 
-THREADS = (1, 2, 3, 6)
+THREADS = (1, 2, 6)
 LOCKS = ("optimistic", "pessimistic")
 ORDERS = ("free", "arrival")
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
@@ -100,12 +100,13 @@ def measure(
     rows, tables = [], []
     for run in runs:
         counts = [n for n in threads if n <= len(run.team.agents)]
+        locks = LOCKS if len(run.team.agents) > 1 else LOCKS[:1]  # one agent has nobody to lock out
         for order in ORDERS:
-            for lock in LOCKS:
+            for lock in locks:
                 serve_timed(run, trace.head(500), order, lock, counts[-1])  # warm
             for repeat in range(repeats):
                 for n_threads in counts:
-                    for lock in LOCKS if repeat % 2 == 0 else LOCKS[::-1]:
+                    for lock in locks if repeat % 2 == 0 else locks[::-1]:
                         about = dict(method=run.method, seed=run.seed, day=trace.name, order=order, lock=lock)
                         about |= dict(threads=n_threads, repeat=repeat)
                         row, table = serve_timed(run, trace, order, lock, n_threads)
