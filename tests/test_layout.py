@@ -13,7 +13,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
      "checked_fields", "trace_mappings", "trace_presets", "trace_files", "trace_times", "trace_reports", "places",
      "draws", "request_tables", "volume_tables", "volumes", "demand_matrices",
      "raw_graph", "graph_attributes", "graph_files", "sndlib", "repetita", "simple_graph", "import_rules", "filling",
-     "imported", "idle_routes", "load_size", "placement", "scenario_files", "makers"},
+     "imported", "idle_routes", "load_size", "placement", "scenario_files", "makers", "generate"},
     {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
      "rollout", "arrival", "clocks", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap",
      "window_plans", "turns"},
