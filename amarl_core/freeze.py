@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from amarl_core.errors import AmarlError
 from amarl_core.scenario import Scenario, load_scenario
-from amarl_core.settings import SETTINGS_FILE
+from amarl_core.settings import SETTINGS_FILE, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def freeze(folder: str | Path) -> Scenario:
         encoding="utf-8",
         newline="\n",
     )
-    frozen = load_scenario(scenario.folder)
+    frozen = replace(scenario, settings=read_settings(scenario.folder))
     for day in frozen.test_days:
         trace = frozen.test_trace(day)
         logger.info("%s: %d requests, sha256 %s", day, len(trace), trace.sha256[:12])

@@ -15,7 +15,7 @@ import logging
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,9 @@ import pandas as pd
 from amarl_core.errors import AmarlError, ScenarioError, problem
 from amarl_core.freeze import freeze
 from amarl_core.makers import put_in_place, refuse_taken
-from amarl_core.scenario import DATA_FOLDER, Scenario, load_scenario
+from amarl_core.scenario import DATA_FOLDER, Scenario
 from amarl_core.services import Service, read_functions, read_services
-from amarl_core.settings import SETTINGS_FILE, TABLES
+from amarl_core.settings import SETTINGS_FILE, TABLES, read_settings
 from amarl_core.topology import read_network
 from amarl_core.traffic import LAND_USES, Traffic, read_traffic
 
@@ -145,12 +145,12 @@ def generate(
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         _write(building, int(n_nodes), int(seed), int(requests), folder.name)
-        freeze(building)
+        frozen = freeze(building)
         building.chmod(0o755)
         put_in_place(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return load_scenario(folder)
+    return replace(frozen, folder=folder, settings=read_settings(folder))
 
 
 def _write(folder: Path, n_nodes: int, seed: int, requests: int, name: str) -> None:

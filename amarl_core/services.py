@@ -16,6 +16,8 @@ from amarl_core.tables import Column, read_csv
 from amarl_core.topology import Network, least_delays
 
 CHAIN_SEPARATOR = "-"
+_ROWS = 64
+"""Sources whose delays are lowered together: as many as stay in the cache with a thousand nodes."""
 DEMAND_MAX_KBPS = 10**9
 FUNCTION_COLUMNS = {
     "function": Column("text", unique=True),
@@ -219,25 +221,30 @@ def chain_delays(
     n_services, n_stages = chains.shape
     n = network.n_nodes
     link_delay = least_delays(network)  # [N, N]
-    to_go = np.full((n_services, n_stages + 1, n, n), np.inf)
-    so_far = np.full((n_services, n_stages + 1, n, n), np.inf)
+    shape = (n_services, n_stages + 1, n, n)
+    to_go, so_far = np.empty(shape), np.empty(shape)
+    for s in range(n_services):
+        to_go[s, chain_length[s] + 1 :], so_far[s, chain_length[s] + 1 :] = np.inf, np.inf
     sequences = [tuple(int(f) for f in chains[s, : chain_length[s]]) for s in range(n_services)]
+    hosts = [np.flatnonzero(is_host[:, f] & network.transit) for f in range(is_host.shape[1])]
+    to_host = [np.ascontiguousarray(link_delay[:, at]) for at in hosts]  # [N, H] each
     for destination in range(n):
-        through = _through(link_delay, network.transit, destination)
-        may_enter = network.transit.copy()
-        may_enter[destination] = True
         ends: dict[tuple[int, ...], np.ndarray] = {(): link_delay[:, destination]}
         for s, sequence in enumerate(sequences):
             for stage in range(len(sequence), -1, -1):
                 end = sequence[stage:]
                 if end not in ends:
-                    ends[end] = _one_stage_to_go(
-                        ends[end[1:]] + processing_ms[end[0]], through, is_host[:, end[0]], may_enter
-                    )
+                    f, after = end[0], ends[end[1:]] + processing_ms[end[0]]
+                    best = (to_host[f] + after[hosts[f]]).min(axis=1, initial=np.inf)
+                    if not network.transit[destination]:  # the path may pass it, and run the stage there
+                        here = after[destination] if is_host[destination, f] else np.inf
+                        here = min(here, (to_host[f][destination] + after[hosts[f]]).min(initial=np.inf))
+                        best = np.minimum(best, link_delay[:, destination] + here)
+                    ends[end] = np.where(is_host[:, f], np.minimum(best, after), best)
                 to_go[s, stage, destination] = ends[end]
     begins: dict[tuple[int, ...], np.ndarray] = {(): link_delay}  # [N, N]: no stub but the origin runs a stage yet
     stubs = np.flatnonzero(~network.transit)
-    loops = _Loops(link_delay, stubs, is_host, network.transit, processing_ms)
+    loops = _Loops(link_delay, stubs, is_host, hosts, processing_ms)
     for s, sequence in enumerate(sequences):
         for stage in range(len(sequence) + 1):
             begin = sequence[:stage]
@@ -268,11 +275,11 @@ class _Loops:
         link_delay: np.ndarray,
         stubs: np.ndarray,
         is_host: np.ndarray,
-        transit: np.ndarray,
+        hosts: list[np.ndarray],
         processing_ms: np.ndarray,
     ):
         self.link_delay, self.stubs, self.is_host, self.processing_ms = link_delay, stubs, is_host, processing_ms
-        self.hosts = [np.flatnonzero(is_host[:, f] & transit) for f in range(is_host.shape[1])]
+        self.hosts = hosts
         self._least: dict[tuple[int, ...], np.ndarray] = {(): np.zeros(len(stubs))}
         self._away: dict[tuple[int, ...], np.ndarray] = {}
 
@@ -306,20 +313,6 @@ class _Loops:
         return self._away[chain]
 
 
-def _through(link_delay: np.ndarray, transit: np.ndarray, destination: int) -> np.ndarray:
-    """Return least delays [N, N] when `destination` may be passed as well, being allowed to be entered."""
-    if transit[destination]:
-        return link_delay
-    return np.minimum(link_delay, link_delay[:, destination, None] + link_delay[None, destination, :])
-
-
-def _one_stage_to_go(after: np.ndarray, through: np.ndarray, hosts: np.ndarray, may_enter: np.ndarray) -> np.ndarray:
-    """Return the least delay [N] from each node to a host and onwards; `after` [N] is that from the host."""
-    at = np.flatnonzero(hosts & may_enter)
-    best = (through[:, at] + after[at]).min(axis=1) if len(at) else np.full(len(after), np.inf)
-    return np.where(hosts, np.minimum(best, after), best)
-
-
 def _one_stage_so_far(done: np.ndarray, stayed: np.ndarray, through: np.ndarray, hosts: np.ndarray) -> np.ndarray:
     """Return the least delay [source, node] with one stage more.
 
@@ -330,6 +323,8 @@ def _one_stage_so_far(done: np.ndarray, stayed: np.ndarray, through: np.ndarray,
         hosts: bool [N], hosts of this stage that may be entered.
     """
     best = stayed[:, None] + through
-    for host in np.flatnonzero(hosts):
-        np.minimum(best, done[:, host, None] + through[host], out=best)
+    for first in range(0, len(best), _ROWS):
+        rows = slice(first, first + _ROWS)
+        for host in np.flatnonzero(hosts):
+            np.minimum(best[rows], done[rows, host, None] + through[host], out=best[rows])
     return best

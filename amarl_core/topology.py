@@ -250,6 +250,7 @@ def least_delays(network: Network) -> np.ndarray:
     onward = dijkstra(passing)  # [N, N]; a stub reaches only itself here
     delays = onward.copy()
     for stub in np.flatnonzero(~network.transit):
-        delays[stub] = (links[stub][:, None] + onward).min(axis=0)
+        out = np.flatnonzero(np.isfinite(links[stub]))
+        delays[stub] = (links[stub, out][:, None] + onward[out]).min(axis=0, initial=np.inf)
     np.fill_diagonal(delays, 0.0)
     return delays
