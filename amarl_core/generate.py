@@ -72,8 +72,8 @@ KM_PER_DEGREE = 111.2
 CENTRE = (45.5, -73.6)
 
 GBPS_PER_GBPS = {"access": 3.0, "uplink": 0.74, "ring": 0.93, "pool": 3.7, "core": 0.62, "data_centre": 3.1}
-"""Capacity for each Gb/s of busy-hour load of the site, ring or core router that it serves: Montreal's ratios, uplinks and pools a
-little above them, since everybody here sends to the nearest core and pool."""
+"""Capacity for each Gb/s of busy-hour load of the site, ring or core router that it serves: Montreal's ratios,
+uplinks and pools a little above them, since everybody here sends to the nearest core and pool."""
 VCPU_PER_GBPS = {"du": 15.0, "cu": 4.2, "dc": 22.7}
 SPREAD = 0.10
 """Standard deviation of the logarithm of uplinks and pools around these ratios: nowhere is planned perfectly."""

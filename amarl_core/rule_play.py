@@ -1,5 +1,7 @@
 """Serve a whole trace by a routing rule, on one thread, and return its records."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -13,7 +15,7 @@ from amarl_core.moves import N_MOVES, Moves, enlarged, make_moves
 from amarl_core.routing import DELAY, STATIC
 from amarl_core.rule_routes import Planner
 from amarl_core.rule_service import NO_MOVES, serve_rule
-from amarl_core.search import make_search
+from amarl_core.search import Search, make_search
 from amarl_core.simulation import AgentError, Clocked, Simulation, Team, list_column, options_for, run_threads
 from amarl_core.windows import batch_bounds, held, serve_windows, window_bounds
 
@@ -21,23 +23,36 @@ REQUESTS_PER_CALL = 2000
 MAX_HOPS = 24
 
 
-def play_rule(rule: Baseline, scenario, trace) -> tuple[Simulation, Clocked, pd.DataFrame | None]:
-    """Serve a trace from an empty network by a rule; one that lets requests wait serves `windows.held` of it.
+def ready_rule(rule: Baseline, scenario, trace, attempts: int = 1) -> tuple[Simulation, Search, Planner]:
+    """Return an empty network and a trace, ready to be served by a rule, and what the rule plans with."""
+    world = make_world(scenario, rule.mu)
+    team = Team.of(scenario, rule.name)
+    nets = make_nets(1, 1, 1, slot_count(world, at_most=world.links.shape[0]), "relu")
+    options = options_for(TrainConfig(max_hops=MAX_HOPS, may_refuse=False), attempts=attempts)
+    n_ledger = len(trace) * (2 + attempts + 2 * int(rule.settings.get("moves", 0)))
+    simulation = Simulation(scenario, world, trace, team, nets, options, n_ledger=n_ledger)
+    return simulation, make_search(world), make_planner(rule, scenario, simulation)
+
+
+def play_rule(
+    rule: Baseline, scenario, trace, begin: Callable[[Simulation], None] = lambda simulation: None
+) -> tuple[Simulation, Clocked, pd.DataFrame | None]:
+    """Serve a trace by a rule; one that lets requests wait serves `windows.held` of it.
+
+    Args:
+        rule: the rule.
+        scenario: the world.
+        trace: requests in order of arrival.
+        begin: called before the first request; it may put flows into the empty network.
 
     Returns:
         The served simulation, what it took (lists of k shortest routes are made before the clock starts), and the
         table of moves of a rule that moves flows.
     """
     trace = held(trace, rule.waits_s)
-    world = make_world(scenario, rule.mu)
-    team = Team.of(scenario, rule.name)
-    nets = make_nets(1, 1, 1, slot_count(world, at_most=world.links.shape[0]), "relu")
-    options = options_for(TrainConfig(max_hops=MAX_HOPS, may_refuse=False))
-    n_movable = int(rule.settings.get("moves", 0))
-    n_ledger = len(trace) * (2 + options.attempts + 2 * n_movable)
-    simulation = Simulation(scenario, world, trace, team, nets, options, n_ledger=n_ledger)
-    planner = make_planner(rule, scenario, simulation)
-    search = make_search(world)
+    simulation, search, planner = ready_rule(rule, scenario, trace)
+    begin(simulation)
+    n_movable, world = int(rule.settings.get("moves", 0)), simulation.arena.world
     kept = [make_moves(world, n_movable, MAX_HOPS)]
 
     def serve(a: int) -> None:
@@ -54,7 +69,7 @@ def play_rule(rule: Baseline, scenario, trace) -> tuple[Simulation, Clocked, pd.
             elif code != BUSY:
                 raise AgentError(f"{rule.name}: stopped early with code {code}")
 
-    clocked = run_threads(team.agents, serve, simulation.stop)
+    clocked = run_threads(simulation.team.agents, serve, simulation.stop)
     return simulation, clocked, moves_frame(simulation, kept[0]) if n_movable else None
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from amarl_core.arena import (
     BUSY,
     DONE,
+    LIMIT,
     NO_LEDGER,
     NO_ROOM,
     TURN,
@@ -161,6 +162,7 @@ class Simulation:
             make_flows(n_active),
             np.zeros(1, np.int64),
         )
+        self.arena.gate.state[LIMIT] = n
         n_inputs = observation_size(world, n_slots)
         self.rollouts = make_rollouts(buffer_sizes or [0] * n_agents, n_inputs, n_slots)
         self.agents = []

@@ -8,19 +8,19 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "amarl_core"
 LAYERS = [  # a module imports from its own layer and from those above it in this list
-    {"errors", "runs"},
+    {"errors", "runs", "record_files"},
     {"tables", "settings", "topology", "services", "traffic", "traces", "scenario", "freeze",
      "checked_fields", "trace_mappings", "trace_presets", "trace_files", "trace_times", "trace_reports", "places",
      "draws", "request_tables", "volume_tables", "volumes", "demand_matrices",
      "raw_graph", "graph_attributes", "graph_files", "sndlib", "repetita", "simple_graph", "import_rules", "filling",
-     "imported", "idle_routes", "load_size", "placement", "scenario_files", "makers", "generate"},
+     "imported", "idle_routes", "load_size", "placement", "scenario_files", "makers", "generate", "trace_chunks"},
     {"native", "arrays", "prices", "reach", "store", "routing", "search", "inference", "arena", "departures", "gate",
      "rollout", "arrival", "clocks", "k_shortest", "rule_routes", "moves", "reoptimise", "rule_service", "label_heap",
      "window_plans", "turns"},
     {"config", "ppo_update", "policy", "env", "teams", "agents", "simulation", "progress", "stock",
      "checkpoint", "boards"},
     {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "ablate_masks", "stats",
-     "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds"},
+     "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds", "long_runs"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit"},
     {"oracle", "verdicts", "asynchrony", "forms"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
