@@ -165,7 +165,7 @@ def _check(policy, order: str, scenario) -> None:
 
 
 def _restore(simulation: Simulation, carried: Carried, n_own: int) -> None:
-    """Put a fresh simulation where the one before stopped: its rows are flows, then n_own requests, then those ahead."""
+    """Put a fresh simulation where the one before stopped; its rows are flows, n_own requests, and those ahead."""
     arena, c = simulation.arena, carried.n_flows
     arena.gate.state[[TURN, CLAIMED, LIMIT]] = c, c, c + n_own
     simulation.agents[0].stream["cursor"] = c  # of a rule
@@ -173,15 +173,18 @@ def _restore(simulation: Simulation, carried: Carried, n_own: int) -> None:
         return
     n_kept = len(carried.records[0])
     arena.gate.state[CLAIMED] = n_kept
-    for table, kept in zip(
-        (arena.records.rows, arena.records.links, arena.records.hosts), carried.records, strict=True
-    ):
+    for table, kept in zip(_tables(simulation), carried.records, strict=True):
         table[:n_kept] = kept
     arena.records.planned[c:n_kept] = 1
     arena.departures.t_s[:c], arena.departures.row[:c] = carried.t_s, carried.row
     arena.n_departures[0] = c
     arena.shared.used[:] = carried.used
     arena.shared.control[VERSION] = carried.version
+
+
+def _tables(simulation: Simulation) -> tuple[np.ndarray, ...]:
+    records = simulation.arena.records
+    return records.rows, records.links, records.hosts
 
 
 def _carry(simulation: Simulation, end: int) -> Carried:
@@ -194,7 +197,7 @@ def _carry(simulation: Simulation, end: int) -> Carried:
     kept = np.concatenate([rows, ahead])
     return Carried(
         simulation.trace[rows],
-        tuple(table[kept] for table in (arena.records.rows, arena.records.links, arena.records.hosts)),
+        tuple(table[kept] for table in _tables(simulation)),
         arena.departures.t_s[:n].copy(),
         np.searchsorted(rows, heap),
         arena.shared.used.copy(),
