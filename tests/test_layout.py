@@ -22,7 +22,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "ablate_masks", "stats",
      "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds", "long_runs"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit", "long_audit"},
-    {"oracle", "verdicts", "asynchrony", "forms"},
+    {"oracle", "verdicts", "asynchrony", "forms", "scale"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
      "field_plots", "async_plots", "mask_plots", "import_plots",
