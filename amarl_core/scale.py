@@ -147,15 +147,18 @@ def _rss_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def in_process(task: dict) -> dict:
-    """Do one measurement in a fresh process.
+def in_process(task: dict, apart: bool = True) -> dict:
+    """Do one measurement in a fresh process, or in this one, whose memory then says nothing.
 
     Raises:
         RunError: It failed; its message stands above.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "task.json"
-        write_json(place, task | {"records": task.get("records", folder)})
+        task = task | {"records": folder}
+        if not apart:
+            return measure(task)
+        write_json(place, task)
         command = [sys.executable, "-m", "amarl_core.scale", "one", str(place)]
         if subprocess.run(command, cwd=PROJECT, check=False).returncode:
             raise RunError(f"measuring {task['method']} on {task['scenario']} failed; its message stands above")
@@ -167,30 +170,36 @@ def in_process(task: dict) -> dict:
 
 # ------------------------------------------------------------------------------------------------ the two studies
 def radio_units(
-    folder: Path, days: int = 4, n_memory: tuple[int, ...] = MEMORY_REQUESTS, scenario: str = RADIO_UNITS
+    folder: Path,
+    days: int = 4,
+    methods: tuple[str, ...] = (*METHODS, *RULES_COMPARED),
+    n_memory: tuple[int, ...] = MEMORY_REQUESTS,
+    scenario: str = RADIO_UNITS,
+    apart: bool = True,
 ) -> pd.DataFrame:
     """Train and test on the radio-unit scenario, and serve ever more requests for the memory; write scale.parquet.
 
     Args:
         folder: of the study.
         days: training days.
+        methods: what is trained and served, rules among them.
         n_memory: numbers of requests for the memory.
         scenario: another one, for tests.
+        apart: each measurement in a process of its own.
     """
     day = load_scenario(scenario).test_days[0]
     work, rows = folder / "scale", []
     shutil.rmtree(work, ignore_errors=True)
-    for method in (*METHODS, *RULES_COMPARED):
+    for method in methods:
         task = {"scenario": scenario, "method": method, "seed": 0, "run": str(work / method), "choices": {"days": days}}
-        trained = in_process(task | {"kind": "train"}) if method in METHODS else {}
-        rows.append(
-            trained | in_process(task | {"kind": "serve", "day": day, "chunk": CHUNK_REQUESTS}) | {"part": "day"}
-        )
+        trained = in_process(task | {"kind": "train"}, apart) if method in METHODS else {}
+        served = in_process(task | {"kind": "serve", "day": day, "chunk": CHUNK_REQUESTS}, apart)
+        rows.append(trained | served | {"part": "day"})
     task = {"scenario": scenario, "method": "shortest_feasible", "seed": 7, "kind": "serve"}
     for n in n_memory:
-        rows.append(in_process(task | {"n_requests": n, "chunk": CHUNK_REQUESTS}) | {"part": "memory"})
-        if n in MEMORY_WHOLE:
-            rows.append(in_process(task | {"n_requests": n, "chunk": 0}) | {"part": "memory"})
+        rows.append(in_process(task | {"n_requests": n, "chunk": CHUNK_REQUESTS}, apart) | {"part": "memory"})
+        if n in MEMORY_WHOLE or not apart:
+            rows.append(in_process(task | {"n_requests": n, "chunk": 0}, apart) | {"part": "memory"})
     return _record(folder, "radio", rows)
 
 

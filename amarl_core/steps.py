@@ -24,6 +24,7 @@ from amarl_core.config import METHODS
 from amarl_core.errors import RunError
 from amarl_core.evaluation import Played, play_trace, time_trace
 from amarl_core.runs import read_frame, read_json, record_name, write_frame, write_json
+from amarl_core.scale import radio_units
 from amarl_core.scenario import load_scenario
 from amarl_core.stock import stock_rate
 from amarl_core.teams import load_run
@@ -225,7 +226,21 @@ def live_cost_step(folder: Path, info: dict) -> None:
     write_frame(folder / live_cost.RECORD, live_cost.measure(info["scenario"], info["repeats"], days))
 
 
+SCALES = {
+    "full": dict(days=4),
+    "quick": dict(days=1, methods=("amarl", "priced_admission"), n_memory=(100_000, 200_000)),
+    "smoke": dict(days=1, methods=("amarl", "priced_admission"), n_memory=(1000, 3000), scenario="toy", apart=False),
+}
+"""How much of the radio-unit scenario a study measures."""
+
+
+def scale_step(folder: Path, info: dict) -> None:
+    """Train and test at radio-unit scale, and measure memory against the number of requests."""
+    radio_units(folder, **SCALES[info["profile"]])
+
+
 WHOLE = {
+    "scale": scale_step,
     "rules": rules_step,
     "duel": duel_step,
     "stock": stock_step,

@@ -84,7 +84,7 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
         _step("duel", folder)
     if not (folder / "stock.json").exists():
         _step("stock", folder)
-    for step in ("forms", "asynchrony", "masks", "live_cost"):  # timed as well: nothing runs beside them
+    for step in ("forms", "asynchrony", "masks", "live_cost", "scale"):  # timed as well: nothing runs beside them
         if not (folder / f"{step}.parquet").exists():
             _step(step, folder)
     _together(

@@ -25,7 +25,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"oracle", "verdicts", "asynchrony", "forms", "scale"},
     {"look", "records", "plots", "failure_plots", "learning_plots", "paper", "study_tables", "targets", "colophon",
      "export", "headline", "steps", "study", "live", "batch", "verdict_plots",
-     "field_plots", "async_plots", "mask_plots", "import_plots",
+     "field_plots", "async_plots", "mask_plots", "import_plots", "scale_plots",
      "maps", "map_layout", "map_symbols", "utilisation", "hop_view", "hop_walk", "catalogue",
      "explore", "explore_plots", "background", "watch", "live_table", "live_curves", "live_cost"},
 ]  # fmt: skip
@@ -92,7 +92,16 @@ def test_no_import_cycles():
         ("papermill", {"batch"}),
         (
             "matplotlib",
-            {"look", "plots", "failure_plots", "learning_plots", "verdict_plots", "mask_plots", "import_plots"},
+            {
+                "look",
+                "plots",
+                "failure_plots",
+                "learning_plots",
+                "verdict_plots",
+                "mask_plots",
+                "import_plots",
+                "scale_plots",
+            },
         ),
         ("topohub", {"graph_files"}),
         ("defusedxml", {"graph_files", "demand_matrices"}),
