@@ -27,14 +27,12 @@ from amarl_core.makers import put_in_place, refuse_taken
 from amarl_core.scenario import DATA_FOLDER, Scenario
 from amarl_core.services import Service, read_functions, read_services
 from amarl_core.settings import SETTINGS_FILE, TABLES, read_settings
-from amarl_core.topology import read_network
+from amarl_core.topology import MOST_NODES, read_network
 from amarl_core.traffic import LAND_USES, Traffic, read_traffic
 
 logger = logging.getLogger(__name__)
 
-LEAST_NODES, MOST_NODES = 20, 1500
-"""Sizes. Tables of least delays take 576 bytes for each pair of nodes (six services of up to five functions): 0.6 GB
-at 1,000 nodes, 1.3 GB at 1,500."""
+LEAST_NODES = 20
 REQUESTS_A_NODE = 1000
 """Requests a weekday for each node, when nothing else is asked for."""
 

@@ -204,7 +204,12 @@ def radio_units(
 
 
 def million(
-    folder: Path, n_nodes: int = NODES, requests: int = REQUESTS, n_train: int = TRAIN_REQUESTS, seed: int = 0
+    folder: Path,
+    n_nodes: int = NODES,
+    requests: int = REQUESTS,
+    n_train: int = TRAIN_REQUESTS,
+    seed: int = 0,
+    apart: bool = True,
 ) -> pd.DataFrame:
     """Generate a region, train AMARL on part of a day and serve a whole day by it and by the best rules.
 
@@ -214,6 +219,7 @@ def million(
         requests: a mean weekday.
         n_train: requests of the training.
         seed: of the region and of the training.
+        apart: each measurement in a process of its own.
     """
     work = folder / "scale_million"
     shutil.rmtree(work, ignore_errors=True)
@@ -225,8 +231,8 @@ def million(
         task = {"scenario": str(region), "method": method, "seed": seed, "run": str(work / method)}
         learn = {"kind": "train", "n_train": n_train, "from_s": TRAIN_FROM_S}
         learn |= {"choices": {"days": 1, "rollouts_per_day": TRAIN_ROLLOUTS}}
-        trained = in_process(task | learn) if method in METHODS else {}
-        rows.append(trained | in_process(task | {"kind": "serve", "trace": str(day), "chunk": CHUNK_REQUESTS}))
+        trained = in_process(task | learn, apart) if method in METHODS else {}
+        rows.append(trained | in_process(task | {"kind": "serve", "trace": str(day), "chunk": CHUNK_REQUESTS}, apart))
         table = _record(folder, "million", [row | {"part": "million"} for row in rows])  # after each: it takes an hour
     return table
 

@@ -1,16 +1,20 @@
 """Serving in chunks is serving in one piece, but for the memory it takes."""
 
+import itertools
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from amarl_core.baselines import baseline, tuned
-from amarl_core.errors import AmarlError
+from amarl_core.errors import AmarlError, TraceError
 from amarl_core.evaluation import play_trace
 from amarl_core.long_runs import record_paths, serve_in_chunks
 from amarl_core.record_files import read_groups
 from amarl_core.runs import read_frame
-from amarl_core.trace_chunks import cut
+from amarl_core.trace_chunks import cut, file_chunks, training_chunks
+from amarl_core.traces import join
 
 
 def served(policy, pieces, folder, **options):
@@ -89,3 +93,42 @@ def test_a_run_that_fails_on_the_way_leaves_no_record(toy, toy_day, tmp_path):
 def test_what_cannot_be_cut_is_refused(toy, toy_day, tmp_path, rule, options, words):
     with pytest.raises(AmarlError, match=words):
         serve_in_chunks(baseline(rule), cut(toy_day), tmp_path, "day", scenario=toy, **options)
+
+
+def peak_bytes(toy, folder, n_requests: int) -> int:
+    """Return the most memory that serving so many requests in chunks of 500 takes, of numpy and Python."""
+    tracemalloc.start()
+    try:
+        chunks = (piece for piece in training_chunks(toy, 3, 6, n=500))
+        serve_in_chunks(tuned("min_hop"), itertools.islice(chunks, n_requests // 500), folder, "day", scenario=toy)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_number_of_requests(toy, tmp_path):
+    peak_bytes(toy, tmp_path, 500)  # what is loaded once
+    few, many = (peak_bytes(toy, tmp_path, n) for n in (2000, 8000))
+    assert many < 1.2 * few
+
+
+def test_a_trace_file_is_served_as_it_was_written(toy, toy_day, tmp_path):
+    toy_day.write(tmp_path / "day.parquet")
+    pieces = list(file_chunks(tmp_path / "day.parquet", toy, 700))
+    assert [len(piece) for piece in pieces] == [len(piece) for piece in cut(toy_day, 700)]
+    assert join(pieces, toy_day.name).sha256 == toy_day.sha256
+
+
+def test_training_chunks_are_the_training_trace(toy):
+    pieces = list(training_chunks(toy, 5, 2, n=900))
+    assert join(pieces, "whole").sha256 == toy.training_trace(5, 2).sha256
+
+
+def test_a_trace_file_out_of_order_or_of_another_world_is_refused(toy, toy_day, tmp_path):
+    for name, change, words in (
+        ("order", lambda frame: frame.iloc[::-1], "order of t_s"),
+        ("world", lambda frame: frame.assign(source="DU-X"), "DU-X"),
+    ):
+        change(toy_day.frame()).to_parquet(tmp_path / f"{name}.parquet", index=False)
+        with pytest.raises(TraceError, match=words):
+            list(file_chunks(tmp_path / f"{name}.parquet", toy))
