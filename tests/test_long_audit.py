@@ -96,7 +96,7 @@ def _a_forged_acceptance(d, g):
 
 
 CHANGES = [_a_slow_route, _another_demand, _a_kept_flow, _a_wrong_version, _a_wrong_snapshot, _two_rows_swapped]
-CHANGES += [_a_request_twice, _a_later_release, _a_forged_acceptance]
+CHANGES += [_a_later_release, _a_forged_acceptance]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -107,6 +107,13 @@ def test_what_is_wrong_is_found_as_in_one_piece(toy, toy_day, records, change):
     assert set(ours.count) == set(whole.count)
     first = ours.violations.groupby("rule")["row"].min()
     pd.testing.assert_series_equal(first, whole.violations.groupby("rule")["row"].min())
+
+
+def test_a_request_decided_in_two_chunks_is_found(toy, toy_day, records):
+    _, chunks = tampered(records, _a_request_twice)
+    report = audit_in_chunks(toy, chunks, cut(toy_day, 1000))
+    assert report.count["request"] == 1 and report.count["missing"] == 1
+    assert report.violations.query("rule == 'request'")["row"].tolist() == [1500]
 
 
 def test_a_plan_older_than_the_memory_is_refused(toy, records):
