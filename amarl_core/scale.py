@@ -46,8 +46,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 RADIO_UNITS = "montreal_ru"
 NODES, REQUESTS = 1000, 1_000_000
-TRAIN_FROM_S, TRAIN_REQUESTS = 9 * 3600.0, 150_000
-"""What agents of the thousand nodes are trained on: so many requests of a training day from this time on, in s."""
+TRAIN_FROM_S, TRAIN_REQUESTS = 15 * 3600.0, 300_000
+"""What agents of the thousand nodes are trained on: so many requests of a training day from this time on, in s: the
+afternoon and the evening, when room is scarce."""
 TRAIN_ROLLOUTS = 48
 """Rollouts of each agent on them."""
 MEMORY_REQUESTS = (100_000, 300_000, 1_000_000)
