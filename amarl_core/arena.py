@@ -89,10 +89,11 @@ class Gate(NamedTuple):
     clock: np.ndarray  # float64[A], free order: each agent's next event
     threshold: np.ndarray  # float64[A], progress that an agent waits for; infinite when it does not wait
     served: np.ndarray  # int64[A], free order in evaluation: whether a thread serves this agent now
-    state: np.ndarray  # int64[N_STATE]: turn, whether someone settles, agents waiting, first request nobody plans
+    state: np.ndarray  # int64[N_STATE]: turn, whether someone settles, agents waiting, first request nobody plans, end
 
 
-TURN, SETTLING, WAITING, CLAIMED, N_STATE = range(5)
+TURN, SETTLING, WAITING, CLAIMED, LIMIT, N_STATE = range(6)
+"""Requests from `LIMIT` on are not served: with any beyond it the flows that are active stay so when it is reached."""
 
 
 class Flows(NamedTuple):

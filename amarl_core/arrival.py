@@ -12,7 +12,7 @@ planning it.
 import numpy as np
 from numba import njit
 
-from amarl_core.arena import BUSY, CLAIMED, DONE, EVENTS_PER_CALL, NO_LEDGER, NO_ROOM, SETTLING, STOPPED, TURN
+from amarl_core.arena import BUSY, CLAIMED, DONE, EVENTS_PER_CALL, LIMIT, NO_LEDGER, NO_ROOM, SETTLING, STOPPED, TURN
 from amarl_core.departures import pop, push
 from amarl_core.native import INLINE, INNER, KERNEL, give_way, lock, unlock
 from amarl_core.rollout import depart, look_at_store, plan, try_commit
@@ -125,7 +125,7 @@ def serve_arrival(arena, agent, options):
         DONE, BUSY, STOPPED, NO_LEDGER or NO_ROOM.
     """
     stream, gate, records = agent.stream[0], arena.gate, arena.records
-    n_requests = arena.requests.shape[0]
+    n_requests = gate.state[LIMIT]
     for _ in range(EVENTS_PER_CALL):
         if arena.shared.control[STOP]:
             return STOPPED
@@ -167,8 +167,8 @@ def serve_pipeline(arena, agent, options):
         if arena.shared.control[STOP]:
             return STOPPED
         turn, row = gate.state[TURN], gate.state[CLAIMED]
-        if turn == n_requests:
-            return DONE if settle_departures(arena, agent, np.inf) else NO_LEDGER
+        if turn == gate.state[LIMIT]:
+            return DONE if turn < n_requests or settle_departures(arena, agent, np.inf) else NO_LEDGER
         if options.window > 0 and row < n_requests and row <= turn + options.window:
             look_at_store(arena, agent.work, row)
             plan(arena, agent, options, row, arena.requests[row].agent)

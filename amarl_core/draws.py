@@ -19,7 +19,6 @@ from amarl_core.services import Service
 if TYPE_CHECKING:
     from amarl_core.traffic import Traffic
 
-_AT_ONCE = 200_000
 DISTRIBUTIONS = ("exponential", "lognormal", "pareto")
 
 
@@ -38,6 +37,8 @@ class Holding:
 
 
 EXPONENTIAL = Holding()
+_AT_ONCE = 10_000_000
+"""Numbers compared at once, requests times nodes."""
 
 
 def draw_bundles(services: Sequence[Service], service: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -95,7 +96,8 @@ def draw_destinations(traffic: Traffic, service: np.ndarray, area: np.ndarray, r
     cumulative = np.cumsum(traffic.destination, axis=2)  # [S, A, N]
     cumulative[cumulative > 1 - 1e-9] = 1.0
     destination = np.empty(len(service), dtype=np.int64)
-    for i in range(0, len(service), _AT_ONCE):  # n x N numbers at once would not fit
-        part = slice(i, i + _AT_ONCE)
+    step = max(1, _AT_ONCE // cumulative.shape[2])
+    for i in range(0, len(service), step):  # n x N numbers at once would not fit
+        part = slice(i, i + step)
         destination[part] = (draw[part, None] >= cumulative[service[part], area[part]]).sum(axis=1)
     return destination

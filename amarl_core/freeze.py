@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from amarl_core.errors import AmarlError, ScenarioError, problem
 from amarl_core.files import sweep, write_text
 from amarl_core.scenario import Scenario, load_scenario
-from amarl_core.settings import SETTINGS_FILE
+from amarl_core.settings import SETTINGS_FILE, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def freeze(folder: str | Path) -> Scenario:
         f"{kept}\n\n{_HEADING} # written by python -m amarl_core.freeze; keep it the last section\n"
         f'digest = "{scenario.digest}"\n\n[frozen.test_day_sha256]\n{recorded}\n',
     )
-    frozen = load_scenario(scenario.folder)
+    frozen = replace(scenario, settings=read_settings(scenario.folder))
     for day in frozen.test_days:
         trace = frozen.test_trace(day)
         logger.info("%s: %d requests, sha256 %s", day, len(trace), trace.sha256[:12])

@@ -100,7 +100,7 @@ def make_scenario(
         draft.assumptions.to_csv(building / "assumptions.csv", index=False, lineterminator="\n")
         imported.origins.to_csv(building / "origins.csv", index=False, lineterminator="\n")
         freeze(building)
-        _put(building, folder)
+        put_in_place(building, folder)
     logger.info("%s: %d nodes, %d links, %.4g Gb/s", folder, imported.network.n_nodes, imported.network.n_links, load)
     return load_scenario(folder)
 
@@ -113,6 +113,11 @@ def _check_options(folder: Path, latency: str, utilisation: float, load_gbps: fl
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if value is not None and not (is_number and 0 < value <= 1e6):
             raise ScenarioError(problem(None, None, name, value, "a positive number"))
+    refuse_taken(folder, overwrite)
+
+
+def refuse_taken(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that is there, unless it is a scenario that may be replaced."""
     if folder.exists() and not (overwrite and (folder / SETTINGS_FILE).is_file()):
         remedy = "Pass overwrite=True to replace a scenario." if (folder / SETTINGS_FILE).is_file() else ""
         raise ScenarioError(problem(None, None, "folder", str(folder), "one that does not exist yet", remedy))
@@ -129,7 +134,7 @@ def _made_beside(building: Path, folder: Path) -> Iterator[None]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _put(building: Path, folder: Path) -> None:
+def put_in_place(building: Path, folder: Path) -> None:
     """Rename the finished folder to its place; one that is replaced is removed afterwards."""
     if folder.exists():
         folder.rename(_replaced(folder))

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from amarl_core.arena import BUSY, DONE, NO_LEDGER, STOPPED
+from amarl_core.arena import BUSY, DONE, LIMIT, NO_LEDGER, STOPPED
 from amarl_core.arrival import note_admission, settle_departures
 from amarl_core.moves import N_MOVES
 from amarl_core.native import KERNEL
@@ -45,8 +45,9 @@ def serve_rule(arena, agent, search, planner, moves, n_requests):
         if moves.made[N_MOVES] + n_movable > moves.table.shape[0]:
             return NO_MOVES
         row = stream.cursor
-        if row == arena.requests.shape[0]:
-            return DONE if settle_departures(arena, agent, np.inf) else NO_LEDGER
+        if row == arena.gate.state[LIMIT]:
+            is_last = row == arena.requests.shape[0]
+            return DONE if not is_last or settle_departures(arena, agent, np.inf) else NO_LEDGER
         stream.cursor += 1
         request = arena.requests[row]
         if not settle_departures(arena, agent, request.t_s):

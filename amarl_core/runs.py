@@ -126,7 +126,7 @@ def read_frame(path: str | Path, columns: list[str] | None = None) -> pd.DataFra
     missing = sorted(set(columns or ()) - set(table.column_names))
     if missing:
         raise RunError(f"{path}: no column {missing}; valid columns are {table.column_names}")
-    return table.to_pandas(types_mapper=_keep_lists, ignore_metadata=True)
+    return table.to_pandas(types_mapper=keep_lists, ignore_metadata=True)
 
 
 def record_name(kind: str, day: str, variant: str = "arrival3") -> str:
@@ -370,7 +370,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _keep_lists(kind: pa.DataType) -> pd.ArrowDtype | None:
+def keep_lists(kind: pa.DataType) -> pd.ArrowDtype | None:
+    """Say which columns stay in Arrow when a record is read: those of lists."""
     return pd.ArrowDtype(kind) if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
 
 

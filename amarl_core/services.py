@@ -16,6 +16,8 @@ from amarl_core.tables import Column, read_csv
 from amarl_core.topology import Network, least_delays
 
 CHAIN_SEPARATOR = "-"
+_ROWS = 64
+"""Sources whose delays are lowered together: as many as stay in the cache with a thousand nodes."""
 DEMAND_MAX_KBPS = 10**9
 FUNCTION_COLUMNS = {
     "function": Column("text", unique=True),
@@ -203,8 +205,8 @@ def chain_delays(
     """Compute the least idle delay still to go, and so far, for every service, stage and pair of nodes.
 
     Idle means rho = 0. A stub may be entered only if it is the destination; leaving the origin is always
-    allowed. `so_far` at a stub takes that stub as the destination. Chains with a common end (to go) or
-    beginning (so far) share the work. Stages beyond a chain's length are inf.
+    allowed. `so_far` at a stub takes that stub as the destination, which the path may pass before its chain is done.
+    Chains with a common end (to go) or beginning (so far) share the work. Stages beyond a chain's length are inf.
 
     Args:
         network: The network.
@@ -219,59 +221,96 @@ def chain_delays(
     n_services, n_stages = chains.shape
     n = network.n_nodes
     link_delay = least_delays(network)  # [N, N]
-    to_go = np.full((n_services, n_stages + 1, n, n), np.inf)
-    so_far = np.full((n_services, n_stages + 1, n, n), np.inf)
+    shape = (n_services, n_stages + 1, n, n)
+    to_go, so_far = np.empty(shape), np.empty(shape)
+    for s in range(n_services):
+        to_go[s, chain_length[s] + 1 :], so_far[s, chain_length[s] + 1 :] = np.inf, np.inf
     sequences = [tuple(int(f) for f in chains[s, : chain_length[s]]) for s in range(n_services)]
+    hosts = [np.flatnonzero(is_host[:, f] & network.transit) for f in range(is_host.shape[1])]
+    to_host = [np.ascontiguousarray(link_delay[:, at]) for at in hosts]  # [N, H] each
     for destination in range(n):
-        through = _through(link_delay, network.transit, destination)
-        may_enter = network.transit.copy()
-        may_enter[destination] = True
         ends: dict[tuple[int, ...], np.ndarray] = {(): link_delay[:, destination]}
         for s, sequence in enumerate(sequences):
             for stage in range(len(sequence), -1, -1):
                 end = sequence[stage:]
                 if end not in ends:
-                    ends[end] = _one_stage_to_go(
-                        ends[end[1:]] + processing_ms[end[0]], through, is_host[:, end[0]], may_enter
-                    )
+                    f, after = end[0], ends[end[1:]] + processing_ms[end[0]]
+                    best = (to_host[f] + after[hosts[f]]).min(axis=1, initial=np.inf)
+                    if not network.transit[destination]:  # the path may pass it, and run the stage there
+                        here = after[destination] if is_host[destination, f] else np.inf
+                        here = min(here, (to_host[f][destination] + after[hosts[f]]).min(initial=np.inf))
+                        best = np.minimum(best, link_delay[:, destination] + here)
+                    ends[end] = np.where(is_host[:, f], np.minimum(best, after), best)
                 to_go[s, stage, destination] = ends[end]
-    for place in [-1, *np.flatnonzero(~network.transit).tolist()]:
-        # place -1 serves all transit nodes at once: no stub but the origin is entered
-        through = link_delay if place < 0 else _through(link_delay, network.transit, place)
-        may_enter = network.transit.copy()
-        if place >= 0:
-            may_enter[place] = True
-        columns = np.flatnonzero(network.transit) if place < 0 else np.array([place])
-        begins: dict[tuple[int, ...], np.ndarray] = {(): through}
-        for s, sequence in enumerate(sequences):
-            for stage in range(len(sequence) + 1):
-                begin = sequence[:stage]
-                if begin not in begins:
-                    last = begin[-1]
-                    # a stub that is the origin may run stages only while the path has not left it
-                    stayed = np.where(is_host[:, begin].all(axis=1), processing_ms[list(begin)].sum(), np.inf)
-                    begins[begin] = _one_stage_so_far(
-                        begins[begin[:-1]] + processing_ms[last],
-                        stayed,
-                        through,
-                        is_host[:, last] & may_enter,
-                    )
-                so_far[s, stage][:, columns] = begins[begin][:, columns]
+    begins: dict[tuple[int, ...], np.ndarray] = {(): link_delay}  # [N, N]: no stub but the origin runs a stage yet
+    stubs = np.flatnonzero(~network.transit)
+    loops = _Loops(link_delay, stubs, is_host, hosts, processing_ms)
+    for s, sequence in enumerate(sequences):
+        for stage in range(len(sequence) + 1):
+            begin = sequence[:stage]
+            if begin not in begins:
+                # a stub that is the origin may run stages only while the path has not left it
+                stayed = np.where(is_host[:, begin].all(axis=1), processing_ms[list(begin)].sum(), np.inf)
+                begins[begin] = _one_stage_so_far(
+                    begins[begin[:-1]] + processing_ms[begin[-1]],
+                    stayed,
+                    link_delay,
+                    is_host[:, begin[-1]] & network.transit,
+                )
+            so_far[s, stage] = begins[begin]
+            for first in range(stage):  # stages done when the path first enters the stub; it may go on from there
+                entered = begins[sequence[:first]][:, stubs] + loops.least(sequence[first:stage])
+                so_far[s, stage][:, stubs] = np.minimum(so_far[s, stage][:, stubs], entered)
     return ChainDelays(to_go=to_go, so_far=so_far)
 
 
-def _through(link_delay: np.ndarray, transit: np.ndarray, destination: int) -> np.ndarray:
-    """Return least delays [N, N] when `destination` may be passed as well, being allowed to be entered."""
-    if transit[destination]:
-        return link_delay
-    return np.minimum(link_delay, link_delay[:, destination, None] + link_delay[None, destination, :])
+class _Loops:
+    """Least delays of walks that begin and end at a stub and run some stages in between, there or elsewhere.
 
+    All D stubs at once: a search for each would take hours on a thousand nodes.
+    """
 
-def _one_stage_to_go(after: np.ndarray, through: np.ndarray, hosts: np.ndarray, may_enter: np.ndarray) -> np.ndarray:
-    """Return the least delay [N] from each node to a host and onwards; `after` [N] is that from the host."""
-    at = np.flatnonzero(hosts & may_enter)
-    best = (through[:, at] + after[at]).min(axis=1) if len(at) else np.full(len(after), np.inf)
-    return np.where(hosts, np.minimum(best, after), best)
+    def __init__(
+        self,
+        link_delay: np.ndarray,
+        stubs: np.ndarray,
+        is_host: np.ndarray,
+        hosts: list[np.ndarray],
+        processing_ms: np.ndarray,
+    ):
+        self.link_delay, self.stubs, self.is_host, self.processing_ms = link_delay, stubs, is_host, processing_ms
+        self.hosts = hosts
+        self._least: dict[tuple[int, ...], np.ndarray] = {(): np.zeros(len(stubs))}
+        self._away: dict[tuple[int, ...], np.ndarray] = {}
+
+    def least(self, chain: tuple[int, ...]) -> np.ndarray:
+        """Return the least delay of running a chain, float64 [D]: its last stage here, or a tour to end with."""
+        if chain not in self._least:
+            last = chain[-1]
+            here = np.where(self.is_host[self.stubs, last], self.least(chain[:-1]) + self.processing_ms[last], np.inf)
+            tours = [self.least(chain[:i]) + self._tour(chain[i:]) for i in range(len(chain))]
+            self._least[chain] = np.min([here, *tours], axis=0)
+        return self._least[chain]
+
+    def _tour(self, chain: tuple[int, ...]) -> np.ndarray:
+        """Return the least delay of leaving, running a whole chain at transit nodes and coming back, float64 [D]."""
+        hosts = self.hosts[chain[-1]]
+        back = self._out(chain) + self.link_delay[np.ix_(hosts, self.stubs)].T  # [D, H]
+        return back.min(axis=1, initial=np.inf)
+
+    def _out(self, chain: tuple[int, ...]) -> np.ndarray:
+        """Return the least delay of leaving and running a chain that ends at each host of its last function, [D, H]."""
+        if chain not in self._away:
+            hosts = self.hosts[chain[-1]]
+            if len(chain) == 1:
+                best = self.link_delay[np.ix_(self.stubs, hosts)]
+            else:
+                best = np.full((len(self.stubs), len(hosts)), np.inf)
+                before = self._out(chain[:-1])
+                for i, host in enumerate(self.hosts[chain[-2]]):
+                    np.minimum(best, before[:, i, None] + self.link_delay[host, hosts], out=best)
+            self._away[chain] = best + self.processing_ms[chain[-1]]
+        return self._away[chain]
 
 
 def _one_stage_so_far(done: np.ndarray, stayed: np.ndarray, through: np.ndarray, hosts: np.ndarray) -> np.ndarray:
@@ -284,6 +323,8 @@ def _one_stage_so_far(done: np.ndarray, stayed: np.ndarray, through: np.ndarray,
         hosts: bool [N], hosts of this stage that may be entered.
     """
     best = stayed[:, None] + through
-    for host in np.flatnonzero(hosts):
-        np.minimum(best, done[:, host, None] + through[host], out=best)
+    for first in range(0, len(best), _ROWS):
+        rows = slice(first, first + _ROWS)
+        for host in np.flatnonzero(hosts):
+            np.minimum(best[rows], done[rows, host, None] + through[host], out=best[rows])
     return best

@@ -14,6 +14,7 @@ from amarl_core.actors import Cast
 from amarl_core.arena import (
     BUSY,
     DONE,
+    LIMIT,
     NO_LEDGER,
     NO_ROOM,
     TIMES,
@@ -180,6 +181,7 @@ class Simulation:
             new_mutex(),
             np.zeros(n if is_timed else 0, TIMES),
         )
+        self.arena.gate.state[LIMIT] = n
         n_inputs = observation_size(world, n_slots)
         self.rollouts = make_rollouts(buffer_sizes or [0] * n_agents, n_inputs, n_slots)
         self.agents = []

@@ -27,6 +27,7 @@ from amarl_core.evaluation import Played, play_trace, time_trace
 from amarl_core.robustness import measure as measure_shifts
 from amarl_core.robustness import shifts_of
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name, usable_cores, write_frame, write_json
+from amarl_core.scale import radio_units
 from amarl_core.scenario import load_scenario
 from amarl_core.stock import stock_rate
 from amarl_core.teams import load_run
@@ -279,7 +280,21 @@ def robustness_step(folder: Path, info: dict) -> None:
         write_frame(folder / f"robustness{name}.parquet", table)
 
 
+SCALES = {
+    "full": dict(days=4),
+    "quick": dict(days=1, methods=("amarl", "priced_admission"), n_memory=(100_000, 200_000)),
+    "smoke": dict(days=1, methods=("amarl", "priced_admission"), n_memory=(1000, 3000), scenario="toy", apart=False),
+}
+"""How much of the radio-unit scenario a study measures."""
+
+
+def scale_step(folder: Path, info: dict) -> None:
+    """Train and test at radio-unit scale, and measure memory against the number of requests."""
+    radio_units(folder, **SCALES[info["profile"]])
+
+
 WHOLE = {
+    "scale": scale_step,
     "rules": rules_step,
     "duel": duel_step,
     "stock": stock_step,

@@ -40,6 +40,7 @@ TIMED = {
     "actors": "actors.parquet",
     "reaction": f"{DISRUPTIONS}/locks_all.parquet",
     "performance": "performance/performance.json",
+    "scale": "scale.parquet",
 }
 """Steps that nothing runs beside, since they are timed, and the record that each of them writes last."""
 

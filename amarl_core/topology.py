@@ -35,6 +35,9 @@ LINK_COLUMNS = {
     "delay_ms": Column("float", above=0, unit="ms"),
     "length_km": Column("float", least=0, unit="km"),
 }
+MOST_NODES = 1500
+"""The largest network. Tables of least delays between all pairs of nodes (`services.chain_delays`) take 16 bytes for
+each service, stage and pair: with six services of up to five functions 0.6 GB at 1,000 nodes and 1.3 GB here."""
 _TIER = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -195,6 +198,9 @@ def read_network(nodes: Path, links: Path) -> Network:
 
 def network_from_tables(nodes: Table, links: Table) -> Network:
     """Build a network from its checked tables, refusing self links, duplicate links and unknown nodes."""
+    if len(nodes) > MOST_NODES:
+        remedy = "Merge access nodes that share a router."
+        raise ScenarioError(problem(nodes.path, None, "number of nodes", len(nodes), f"at most {MOST_NODES:,}", remedy))
     for i, tier in enumerate(nodes["tier"]):
         if _TIER.fullmatch(tier) is None:
             nodes.fail(i, "tier", "a lower-case word such as du, agg, cu, core or dc")
@@ -250,6 +256,7 @@ def least_delays(network: Network) -> np.ndarray:
     onward = dijkstra(passing)  # [N, N]; a stub reaches only itself here
     delays = onward.copy()
     for stub in np.flatnonzero(~network.transit):
-        delays[stub] = (links[stub][:, None] + onward).min(axis=0)
+        out = np.flatnonzero(np.isfinite(links[stub]))
+        delays[stub] = (links[stub, out][:, None] + onward[out]).min(axis=0, initial=np.inf)
     np.fill_diagonal(delays, 0.0)
     return delays

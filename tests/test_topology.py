@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from amarl_core.errors import ScenarioError
 from amarl_core.scenario import load_scenario
-from amarl_core.topology import Network, from_networkx, least_delays, read_network
+from amarl_core.topology import MOST_NODES, Network, from_networkx, least_delays, read_network
 
 NODES = """node_id,name,tier,lat,lon,compute_mcpu,transit
 A,Alpha,du,45.5,-73.6,1000,0
@@ -203,3 +203,12 @@ def test_least_delays_are_those_of_dijkstra_on_the_graph_without_other_stubs(net
             except nx.NetworkXNoPath:
                 expected = np.inf
             assert delays[u, v] == expected
+
+
+def test_a_network_beyond_the_largest_is_refused(tmp_path):
+    rows = [f"n{i},n{i},du,0,0,0,1" for i in range(MOST_NODES + 1)]
+    (tmp_path / "nodes.csv").write_text("node_id,name,tier,lat,lon,compute_mcpu,transit\n" + "\n".join(rows) + "\n")
+    header = "link_id,source,target,capacity_kbps,delay_ms,length_km\n"
+    (tmp_path / "links.csv").write_text(header + "a,n0,n1,1,1.0,0\n")
+    with pytest.raises(ScenarioError, match="number of nodes is 1501; expected at most 1,500"):
+        read_network(tmp_path / "nodes.csv", tmp_path / "links.csv")

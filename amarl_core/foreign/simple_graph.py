@@ -13,8 +13,8 @@ import networkx as nx
 from amarl_core.errors import ScenarioError, problem
 from amarl_core.foreign.raw_graph import RawGraph, RawLink, RawNode
 from amarl_core.tables import names
+from amarl_core.topology import MOST_NODES
 
-MOST_NODES = 600
 LEAST_NODES = 3
 
 
