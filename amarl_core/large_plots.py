@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from amarl_core.look import (
     METHOD_COLORS,
     REFERENCE_COLORS,
+    Answer,
     Note,
     Picture,
     Table,
@@ -77,6 +78,32 @@ def scale_table(folder: Path) -> Table | Note:
 def _trained_on(region: pd.DataFrame | None) -> str:
     n = None if region is None else region["train_requests"].max()
     return "a part" if n is None or not n > 0 else f"{int(n):,} requests"
+
+
+def scale_answer(folder: Path) -> Answer | Note:
+    """Answer: does it hold at scale? Or say how to measure it."""
+    radio, region = load_scale(folder), load_scale(folder, "million")
+    if radio is None:
+        return Note(f"Not measured in this study yet: {_missing(folder, 'radio')}")
+    days, memory = radio[radio["part"] == "day"], radio[(radio["part"] == "memory") & (radio["chunk"] > 0)]
+    sentences = [_sentence(part) for part in (days, region) if part is not None]
+    more = memory["requests"].max() / memory["requests"].min()
+    sentences.append(
+        f"Serving {more:.0f} times as many requests in chunks takes {_growth(memory):+.0f} MB of memory, of "
+        f"{memory['peak_rss_mb'].max():.0f} MB in all."
+    )
+    return Answer(" ".join(sentences))
+
+
+def _sentence(days: pd.DataFrame) -> str:
+    """Say how AMARL does on one network beside the best rule."""
+    agents, rules = days[days["method"] == "amarl"].iloc[0], days[~days["method"].isin(METHODS)]
+    best = rules.loc[rules["gos"].idxmax()]
+    return (
+        f"On {agents['nodes']:,} nodes AMARL serves {agents['requests']:,} requests in {agents['serve_s']:.0f} s and "
+        f"{agents['peak_rss_mb']:.0f} MB and accepts {agents['gos']:.2f} %; the best rule, "
+        f"{method_name(best['method'])}, {best['gos']:.2f} % in {best['serve_s']:.0f} s."
+    )
 
 
 def memory_figure(folder: Path) -> Picture | Note:

@@ -44,7 +44,7 @@ def code_cells(notebook):
 
 def test_the_notebooks_of_the_study_are_there():
     of_the_study = {"20_train", "30_gos_curves", "40_failure_causes", "50_baselines_and_bound", "60_asynchrony",
-                    "75_failures", "80_performance"}  # fmt: skip
+                    "75_failures", "80_performance", "85_scale_and_reliability"}  # fmt: skip
     exploring = {"00_quickstart", "10_explore_network_and_traffic"}
     assert of_the_study | exploring | {"90_reproduce_paper"} <= set(NAMES)
 
