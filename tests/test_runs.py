@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amarl_core import runs
-from amarl_core.errors import RunError
+from amarl_core.errors import HeldError, RunError
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name, write_frame, write_json
 
 
@@ -55,6 +55,20 @@ def test_a_failed_run_says_why(folder):
     assert folder.error == "ValueError: bad loss"
 
 
+def test_a_run_that_another_process_finishes_just_before_we_hold_its_lock_is_not_begun_anew(folder, monkeypatch):
+    other = RunFolder(folder.path).start({"seed": 1})
+    acquire = folder._lock.acquire
+
+    def late():
+        other.finish()
+        return acquire()
+
+    monkeypatch.setattr(folder._lock, "acquire", late)
+    with pytest.raises(RunError, match="never overwritten"):
+        folder.start({"seed": 2})
+    assert folder.json("config.json") == {"seed": 1} and not folder._lock.is_locked
+
+
 def test_starting_again_removes_the_records_of_an_unfinished_run(folder):
     folder.start({"seed": 1})
     folder.save_frame("progress.parquet", pd.DataFrame({"gos": [0.5]}))
@@ -74,7 +88,7 @@ def test_going_on_keeps_what_an_unfinished_run_has_recorded(folder):
     again = RunFolder(folder.path).go_on()
     assert again.status == "running" and again.json("config.json") == {"seed": 1}
     assert (folder.path / "progress.parquet").exists()
-    with pytest.raises(RunError, match="another run is writing"):
+    with pytest.raises(HeldError, match="another run is writing"):
         RunFolder(folder.path).go_on()
     again.finish()
     with pytest.raises(RunError, match="never overwritten"):
@@ -83,7 +97,7 @@ def test_going_on_keeps_what_an_unfinished_run_has_recorded(folder):
 
 def test_two_writers_of_one_folder_are_refused(folder):
     folder.start({})
-    with pytest.raises(RunError, match="another run is writing"):
+    with pytest.raises(HeldError, match="another run is writing"):
         RunFolder(folder.path).start({})
     folder.stop()
     RunFolder(folder.path).start({}).finish()

@@ -103,7 +103,7 @@ def test_a_study_whose_runner_is_killed_goes_on_where_it_was(tmp_path):
     runner = start_runner(tmp_path, 6, 1.5)
     wait_for(lambda: log.exists() and log.read_text().count("end") >= 2 and log.read_text().count("start") >= 4)
     os.kill(runner.pid, signal.SIGKILL)
-    runner.communicate()
+    runner.communicate(timeout=60)  # as long as a worker lives the pipe stays open
     study = make_study(range(6), seconds=1.5)
     report = run(study, tmp_path, jobs=2)
     assert report.ok and found(study, tmp_path) == {n: n**2 for n in range(6)}
