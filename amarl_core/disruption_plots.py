@@ -170,31 +170,30 @@ def recovery_table(folder: Path) -> Table | Note:
                     method_name(method),
                     f"{part['dropped'].mean():.0f}",
                     f"{100 * part['restored'].sum() / max(part['dropped'].sum(), 1):.1f}",
-                    f"{part['gos_before'].mean():.1f}",
                     f"{part['gos_during'].mean():.1f}",
-                    f"{part['gos_after'].mean():.1f}",
                     with_interval(*bootstrap_ci(lost), digits=1),
                     _time(part["recovery_min"]),
                     _time(part["settled_min"]),
                     _time(part["repair_min"]),
                 ]
             )
-    names = ["fails", "method", "dropped", "of these accepted again, %", "GoS before, %", "during, %", "after, %",
-             "lost to it, points", "recovery, min", "settled, min", "after repair, min"]  # fmt: skip
+    names = ["fails", "method", "dropped", "accepted again, %", "GoS, %", "lost, points", "recovered, min",
+             "settled, min", "after repair, min"]  # fmt: skip
     caption = (
-        f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: arrivals only, an hour "
-        "before, during the failure, an hour after. Lost: against the same day without the failure. Recovery: median "
-        f"minutes until GoS in windows of {WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} points of that day's "
-        "until the repair (after repair: for the rest of the hour). Settled: the same, without what the second half of "
-        "the failure loses on average. In brackets how many days did not get there."
+        f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: of arrivals during the "
+        "failure; lost: against the same day without it. Recovered: median minutes until GoS in windows of "
+        f"{WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} points of that day's until the repair (after repair: for "
+        "the rest of the hour). Settled: the same, without what the second half of the failure loses on average. No: "
+        "not in time, on all days, on most, or on so many of them."
     )
     return Table(pd.DataFrame(lines, columns=names), caption, ("method",))
 
 
 def _time(minutes: pd.Series) -> str:
     median, censored = typical_minutes(minutes)
-    text = "not within it" if np.isinf(median) else f"{median:g}"
-    return text + (f" ({censored} of {len(minutes)} not)" if censored else "")
+    if np.isinf(median):
+        return "no" if censored == len(minutes) else f"no ({censored}/{len(minutes)})"
+    return f"{median:g}" + (f" (no {censored}/{len(minutes)})" if censored else "")
 
 
 def failed_table(folder: Path) -> Table | Note:
