@@ -30,8 +30,8 @@ def decision_table(folder: Path) -> Table | Note:
         found = way.groupby("kind")[list(QUANTILES)].median()
         cells = [" / ".join(_brief(value) for value in found.loc[kind]) for kind in SHOWN]
         margin = f"{NEAR_RT_US / found.loc['request', 'p99']:,.0f}"
-        lines.append([method_name(method), order, threads, *cells, margin])
-    names = ["method", "order", "threads", *(f"{name}, µs" for name in SHOWN.values()), "10 ms over p99"]
+        lines.append([method_name(method), f"{order}, {threads}", *cells, margin])
+    names = ["method", "order, threads", *(f"{name}, µs" for name in SHOWN.values()), "10 ms over p99"]
     caption = (
         f"{' / '.join(QUANTILES)} of the route of a request, a hop of it, and its commit; medians over "
         f"{optimistic['repeat'].nunique()} servings of "
@@ -40,7 +40,7 @@ def decision_table(folder: Path) -> Table | Note:
         "arrival the wait for its turn is not part of it. The near-real-time RIC's control loop takes 10 ms to 1 s "
         "(O-RAN Architecture Description; ETSI TS 103 982)."
     )
-    return Table(pd.DataFrame(lines, columns=names), caption, ("order",))
+    return Table(pd.DataFrame(lines, columns=names), caption, ("order, threads",))
 
 
 def _brief(microseconds: float) -> str:
