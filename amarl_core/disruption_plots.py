@@ -83,11 +83,12 @@ def disruption_answer(folder: Path) -> Answer | Note:
     falls = listing(
         f"from {usual[method]:.1f} to {during[method]:.1f} % under {name}" for method, name in names.items()
     )
-    back = typical_minutes(rows[rows["method"] == "amarl"]["repair_min"])[0]
+    mine = rows[(rows["method"] == "amarl") & (rows["failure"] == worst)]
+    back = typical_minutes(mine["repair_min"])[0]
     back_again = "is not back an hour" if np.isinf(back) else f"is back {back:g} minutes" if back else "is back as soon"
     age = late[late["method"] == "amarl"].groupby("age_s")["gos"].mean()
-    mine = times[(times["method"] == "amarl") & (times["lock"] == LOCKS[0]) & (times["order"] == "free")]
-    p99 = mine[mine["kind"] == "request"].groupby("threads")["p99"].median()
+    timed = times[(times["method"] == "amarl") & (times["lock"] == LOCKS[0]) & (times["order"] == "free")]
+    p99 = timed[timed["kind"] == "request"].groupby("threads")["p99"].median()
     ratio = locks[(locks["method"] == "amarl") & (locks["order"] == "free")].groupby("threads")
     threads = 2 if 2 in ratio.groups else max(ratio.groups)
     return Answer(
