@@ -83,18 +83,20 @@ def disruption_answer(folder: Path) -> Answer | Note:
     falls = listing(
         f"from {usual[method]:.1f} to {during[method]:.1f} % under {name}" for method, name in names.items()
     )
-    back = typical_minutes(rows[rows["method"] == "amarl"]["repair_min"])[0]
-    back_again = "it is not back within the hour" if np.isinf(back) else f"it is back {back:g} minutes"
+    mine = rows[(rows["method"] == "amarl") & (rows["failure"] == worst)]
+    back = typical_minutes(mine["repair_min"])[0]
+    back_again = "is not back an hour" if np.isinf(back) else f"is back {back:g} minutes" if back else "is back as soon"
     age = late[late["method"] == "amarl"].groupby("age_s")["gos"].mean()
-    mine = times[(times["method"] == "amarl") & (times["lock"] == LOCKS[0]) & (times["order"] == "free")]
-    p99 = mine[mine["kind"] == "request"].groupby("threads")["p99"].median()
+    timed = times[(times["method"] == "amarl") & (times["lock"] == LOCKS[0]) & (times["order"] == "free")]
+    p99 = timed[timed["kind"] == "request"].groupby("threads")["p99"].median()
     ratio = locks[(locks["method"] == "amarl") & (locks["order"] == "free")].groupby("threads")
     threads = 2 if 2 in ratio.groups else max(ratio.groups)
     return Answer(
-        f"The worst failure, {failure_name(worst)}, brings GoS {falls}, for as long as it lasts; {back_again} after "
         f"the repair (median). Of the flows that AMARL has dropped, {100 * restored['amarl']:.0f} % are accepted "
         f"again at once. Telemetry {age.index[-1]:g} s old costs "
-        f"the repair (median). Of the flows that AMARL has dropped, {100 * restored['amarl']:.0f} % are accepted again "
+        f"The worst failure, {failure_name(worst)}, brings GoS {falls}, for as long as it lasts; AMARL {back_again} "
+        f"{'as' if back == 0 else 'after'} that is repaired (median). Of the flows that AMARL has dropped, "
+        f"{100 * restored['amarl']:.0f} % are accepted again "
         f"at once. Telemetry {age.index[-1]:g} s old costs "
         f"AMARL {age.iloc[0] - age.iloc[-1]:.1f} points, 1 s old {age.iloc[0] - age[1.0]:.2f}. On {threads} threads 99 "
         f"of 100 requests are routed and committed within {p99[threads] / 1000:.2g} ms, where a near-real-time RIC has "
@@ -172,31 +174,28 @@ def recovery_table(folder: Path) -> Table | Note:
                     method_name(method),
                     f"{part['dropped'].mean():.0f}",
                     f"{100 * part['restored'].sum() / max(part['dropped'].sum(), 1):.1f}",
-                    f"{part['gos_before'].mean():.1f}",
                     f"{part['gos_during'].mean():.1f}",
-                    f"{part['gos_after'].mean():.1f}",
                     with_interval(*bootstrap_ci(lost), digits=1),
-                    _time(part["recovery_min"]),
-                    _time(part["settled_min"]),
-                    _time(part["repair_min"]),
+                    " / ".join(_time(part[f"{name}_min"]) for name in ("recovery", "settled", "repair")),
                 ]
             )
-    names = ["fails", "method", "dropped", "of these accepted again, %", "GoS before, %", "during, %", "after, %",
-             "lost to it, points", "recovery, min", "settled, min", "after repair, min"]  # fmt: skip
+    names = ["fails", "method", "dropped", "accepted again, %", "GoS, %", "lost, points",
+             "recovered / settled / after repair, min"]  # fmt: skip
     caption = (
-        f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: arrivals only, an hour "
-        "before, during the failure, an hour after. Lost: against the same day without the failure. Recovery: median "
-        f"minutes until GoS in windows of {WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} points of that day's "
-        "until the repair (after repair: for the rest of the hour). Settled: the same, without what the second half of "
-        "the failure loses on average. In brackets how many days did not get there."
+        f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: of arrivals during the "
+        "failure; lost: against the same day without it. Recovered: median minutes until GoS in windows of "
+        f"{WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} points of that day's until the repair (after repair: for "
+        "the rest of the hour). Settled: the same, without what the second half of the failure loses on average. No: "
+        "not in time, on all days, on most, or on so many of them."
     )
     return Table(pd.DataFrame(lines, columns=names), caption, ("method",))
 
 
 def _time(minutes: pd.Series) -> str:
     median, censored = typical_minutes(minutes)
-    text = "not within it" if np.isinf(median) else f"{median:g}"
-    return text + (f" ({censored} of {len(minutes)} not)" if censored else "")
+    if np.isinf(median):
+        return "no" if censored == len(minutes) else f"no ({censored}/{len(minutes)})"
+    return f"{median:g}" + (f" (no {censored}/{len(minutes)})" if censored else "")
 
 
 def failed_table(folder: Path) -> Table | Note:

@@ -36,7 +36,7 @@ FOLDER = "disruptions"
 """Folder of a study with records `failures_*`, `minutes_*`, `telemetry_*` of every part, and `locks_*`, `times_*`."""
 
 COMMAND = "python -m amarl_core.disruptions"
-RULES_PART = "rules"
+RULES_PART, WHOLE_PART = "rules", "all"
 DISRUPTED_RULES = ("shortest_feasible", "priced_reservation", "priced_admission")
 MOST_REPEATS = 5
 """Timed servings of each kind at most."""
@@ -108,14 +108,14 @@ def disrupt(folder: Path, info: dict, part: str, path: str | Path = FAILURES_FIL
     Args:
         folder: the study's.
         info: its `study.json`.
-        part: "seed=0" for both learners with that seed, or `RULES_PART`.
+        part: "seed=0" for both learners with that seed, `RULES_PART`, or `WHOLE_PART` for all of them.
         path: file of failures.
     """
     scenario = load_scenario(info["scenario"])
-    if part == RULES_PART:
-        policies = [tuned(name) for name in DISRUPTED_RULES]
-    else:
-        policies = [load_run(folder / method / part, scenario) for method in METHODS]
+    seeds = [] if part == RULES_PART else [part] if part != WHOLE_PART else [f"seed={seed}" for seed in info["seeds"]]
+    policies = [load_run(folder / method / seed, scenario) for seed in seeds for method in METHODS]
+    if part in (RULES_PART, WHOLE_PART):
+        policies += [tuned(name) for name in DISRUPTED_RULES]
     days = [scenario.test_trace(day) for day in failure_days(info)]
     rows, minutes, late = [], [], []
     for day in days:
@@ -151,7 +151,9 @@ def failure_days(info: dict) -> list[str]:
 
 
 def parts_of(info: dict) -> list[str]:
-    """Return the parts of a study that can be measured apart."""
+    """Return the parts of a study that are measured apart, side by side; a short study has one."""
+    if len(info["seeds"]) == 1:
+        return [WHOLE_PART]
     return [*(f"seed={seed}" for seed in info["seeds"]), RULES_PART]
 
 

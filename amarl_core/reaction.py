@@ -99,7 +99,7 @@ def measure(
     """
     rows, tables = [], []
     for run in runs:
-        counts = [n for n in threads if n <= len(run.team.agents)]
+        counts = sorted({min(n, len(run.team.agents)) for n in threads})
         locks = LOCKS if len(run.team.agents) > 1 else LOCKS[:1]  # one agent has nobody to lock out
         for order in ORDERS:
             for lock in locks:
