@@ -5,9 +5,13 @@ parallelism) and a cache folder for numba that changes with the kernels' sources
 cache does not notice an edited callee in another module.
 """
 
+import atexit
 import hashlib
+import logging
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 __version__ = "0.3.0"
@@ -56,11 +60,31 @@ def _prepare_process() -> None:
     for name in KERNEL_SOURCES:
         source = package / name
         digest.update(source.read_bytes() if source.exists() else b"")
-    root = Path(os.environ.get("AMARL_CACHE_DIR", package.parent / ".cache"))
     bounds = "-checked" if os.environ.get("NUMBA_BOUNDSCHECK") == "1" else ""
-    os.environ["NUMBA_CACHE_DIR"] = str(root / f"kernels-{digest.hexdigest()[:12]}{bounds}")
+    name = f"kernels-{digest.hexdigest()[:12]}{bounds}"
+    folder = Path(os.environ.get("AMARL_CACHE_DIR", package.parent / ".cache")) / name
+    os.environ["NUMBA_CACHE_DIR"] = str(folder if _can_be_written(folder) else _passing_cache(folder) / name)
     if "numba" in sys.modules:  # imported before us: it has read its settings already
         sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+
+
+def _can_be_written(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _passing_cache(folder: Path) -> Path:
+    """Make a private folder for this process and those that it starts; it goes when the process ends."""
+    place = tempfile.mkdtemp(prefix="amarl-kernels-")
+    os.environ["AMARL_CACHE_DIR"] = place
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    logging.getLogger(__name__).warning(
+        "%s cannot be written: kernels compile anew, a minute or two; set AMARL_CACHE_DIR to a folder that can", folder
+    )
+    return Path(place)
 
 
 _prepare_process()

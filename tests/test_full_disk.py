@@ -4,6 +4,8 @@ import errno
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from amarl_core.runs import RunFolder, write_frame, write_json
 from amarl_core.scenario import DATA_FOLDER
 from amarl_core.study import run_study
 
+ROOT = Path(__file__).resolve().parent.parent
 TRAINING = dict(method="amarl", seed=0, days=2, deterministic=True)
 
 
@@ -173,3 +176,13 @@ def test_a_step_of_a_study_says_so_and_exits_with_2(toy, tmp_path, monkeypatch, 
 def test_a_soak_that_cannot_be_recorded_says_so(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     assert soak.main(["--scenario", "toy", "--hours", "1", "--folder", str(tmp_path / "file" / "soak")]) == 2
+
+
+def test_a_package_whose_cache_cannot_be_written_still_works_and_says_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    code = "import os, amarl_core; place = os.environ['NUMBA_CACHE_DIR']; print(place); os.makedirs(place)"
+    environment = os.environ | {"AMARL_CACHE_DIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and Path(done.stdout.strip()).is_relative_to(tmp_path)
+    assert done.stderr.count("\n") == 1 and "set AMARL_CACHE_DIR" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "the folder goes with its process"
