@@ -46,11 +46,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 RADIO_UNITS = "montreal_ru"
 NODES, REQUESTS = 1000, 1_000_000
-TRAIN_FROM_S, TRAIN_REQUESTS = 15 * 3600.0, 300_000
+TRAIN_FROM_S, TRAIN_REQUESTS = 16 * 3600.0, 150_000
 """What agents of the thousand nodes are trained on: so many requests of a training day from this time on, in s: the
 afternoon and the evening, when room is scarce."""
-TRAIN_ROLLOUTS = 48
-"""Rollouts of each agent on them."""
+TRAIN_ROLLOUTS = 400
+"""Rollouts of each agent on them, as long as it walks at random. An untrained agent walks twenty hops before it gives up
+among a thousand nodes, a trained one asks its policy three times, so that in the end there are far fewer."""
 MEMORY_REQUESTS = (100_000, 300_000, 1_000_000)
 MEMORY_WHOLE = (100_000, 300_000)
 
