@@ -46,11 +46,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 RADIO_UNITS = "montreal_ru"
 NODES, REQUESTS = 1000, 1_000_000
-TRAIN_FROM_S, TRAIN_REQUESTS = 15 * 3600.0, 300_000
+TRAIN_FROM_S, TRAIN_REQUESTS = 16 * 3600.0, 150_000
 """What agents of the thousand nodes are trained on: so many requests of a training day from this time on, in s: the
 afternoon and the evening, when room is scarce."""
-TRAIN_ROLLOUTS = 48
-"""Rollouts of each agent on them."""
+TRAIN_ROLLOUTS = 400
+"""Rollouts of each agent on them at the pace of an untrained one, which walks twenty hops among a thousand nodes before
+it gives up. A trained one asks its policy three times a request, so that there are far fewer in the end."""
 MEMORY_REQUESTS = (100_000, 300_000, 1_000_000)
 MEMORY_WHOLE = (100_000, 300_000)
 

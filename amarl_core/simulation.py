@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ from amarl_core.native import new_mutex
 from amarl_core.rollout import serve_free
 from amarl_core.routing import ACCEPTED, CAUSES, MASKS, SLOT_ORDERS
 from amarl_core.stopwatch import ON
-from amarl_core.store import STOP, ledger_frame, make_shared
+from amarl_core.store import N_LEDGER, STOP, Shared, ledger_frame, make_shared
 from amarl_core.turns import serve_turns
 
 log = logging.getLogger(__name__)
@@ -251,17 +251,36 @@ class Simulation:
 
     def decisions(self) -> pd.DataFrame:
         """Return one row per request served so far, in order of arrival."""
-        rows = self.arena.records.rows
-        served = np.flatnonzero(rows["attempts"] > 0)
+        return decisions_frame(self, self._served())
+
+    def decision_parts(self, n: int) -> Iterator[pd.DataFrame]:
+        """Yield the same in pieces of n rows, of which a long run holds one at a time."""
+        served = self._served()
+        for first in range(0, max(len(served), 1), n):
+            yield decisions_frame(self, served[first : first + n])
+
+    def _served(self) -> np.ndarray:
+        """Return the rows of requests that are decided."""
+        served = np.flatnonzero(self.arena.records.rows["attempts"] > 0)
         if self.order in ("arrival", "pipeline"):  # plans made ahead of their turn are not decided yet
             served = served[served < self.arena.gate.state[TURN]]
-        return decisions_frame(self, served)
+        return served
 
-    def ledger(self) -> pd.DataFrame:
-        """Return the ledger in lock order."""
+    def ledger_parts(self, n: int) -> Iterator[pd.DataFrame]:
+        """Yield the ledger in pieces of n rows."""
+        whole = self.arena.shared
+        n_rows = int(whole.control[N_LEDGER])
+        for first in range(0, max(n_rows, 1), n):
+            control = whole.control.copy()
+            control[N_LEDGER] = min(n, n_rows - first)
+            part = self.ledger(whole._replace(control=control, ledger=whole.ledger[first:]))
+            yield part.assign(seq=part["seq"] + first)
+
+    def ledger(self, shared: Shared | None = None) -> pd.DataFrame:
+        """Return the ledger in lock order; of another store than the run's, if it is given."""
         network = self.scenario.network
         ledger = ledger_frame(
-            self.arena.shared,
+            self.arena.shared if shared is None else shared,
             self.trace.request_id,
             self.cast.names,
             tuple(network.link_ids) + tuple(network.node_ids),

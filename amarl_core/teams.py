@@ -12,10 +12,14 @@ from amarl_core.arrays import World, make_world, observation_size, slot_count, t
 from amarl_core.config import TrainConfig, make_config
 from amarl_core.inference import Nets, make_nets
 from amarl_core.policy import build_model, copy_weights, load_model, save_model
+from amarl_core.record_files import RecordFiles
 from amarl_core.runs import RunFolder
 from amarl_core.simulation import Simulation, Team
 
 log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 100_000
+"""Rows of a training's records that are made into a table and written together."""
 
 
 @dataclass
@@ -78,8 +82,12 @@ def record(run: Run, place: RunFolder) -> None:
     place.save_frame("progress.parquet", run.progress)
     place.save_json("timing.json", run.timing)
     if run.status == "finished":
-        place.save_frame("decisions_train.parquet", run.simulation.decisions())
-        place.save_frame("ledger_train.parquet", run.simulation.ledger())
+        with RecordFiles(run.folder / "decisions_train.parquet") as file:
+            for part in run.simulation.decision_parts(ROWS_AT_ONCE):
+                file.append(part)
+        with RecordFiles(run.folder / "ledger_train.parquet") as file:
+            for part in run.simulation.ledger_parts(ROWS_AT_ONCE):
+                file.append(part)
         place.finish()
     else:
         place.stop()

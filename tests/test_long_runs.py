@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from amarl_core import teams
+from amarl_core.agents import train
 from amarl_core.baselines import baseline, tuned
 from amarl_core.errors import AmarlError, TraceError
 from amarl_core.evaluation import play_trace
@@ -132,3 +134,11 @@ def test_a_trace_file_out_of_order_or_of_another_world_is_refused(toy, toy_day, 
         change(toy_day.frame()).to_parquet(tmp_path / f"{name}.parquet", index=False)
         with pytest.raises(TraceError, match=words):
             list(file_chunks(tmp_path / f"{name}.parquet", toy))
+
+
+def test_the_records_of_a_training_are_written_in_parts_and_read_as_one(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(teams, "ROWS_AT_ONCE", 150)
+    run = train(toy, "amarl", 0, trace=toy.training_trace(0).head(700), folder=tmp_path / "run")
+    assert len(list(read_groups(run.folder / "decisions_train.parquet"))) == 5
+    assert_same(read_frame(run.folder / "decisions_train.parquet"), run.simulation.decisions())
+    assert_same(read_frame(run.folder / "ledger_train.parquet"), run.simulation.ledger())
