@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from amarl_core.actor_gain import RECORD
+from amarl_core.intervals import t_interval
 from amarl_core.look import METHOD_COLORS, Answer, Note, Picture, Table, drawing, finish, new_figure, with_interval
 from amarl_core.runs import read_frame
 from amarl_core.stats import bootstrap_ci
@@ -100,14 +101,15 @@ def actors_table(rows: pd.DataFrame | Note) -> Table | Note:
                 "training, s": f"{part['train_s'].median():.2f}",
                 "× SARL": interval,
                 "processor, s": f"{part['cpu_s'].median():.2f}",
-                "GoS, %": with_interval(*bootstrap_ci(part["gos"].to_numpy())),
+                "GoS, %": with_interval(*t_interval(part["gos"].to_numpy()[:, None])),
                 "lost races in training, %": f"{part['conflicts'].median():.2f}",
                 "violations": f"{part['violations'].sum():.0f}",
             }
         )
     caption = (
-        f"n = {len(ratio)} repeats and seeds in turn; medians, GoS the mean; brackets: 95 % bootstrap interval over "
-        "repeats (median of paired ratios; mean GoS). Measured by the step `actors` of the study."
+        f"n = {len(ratio)} repeats and seeds in turn; medians, GoS the mean; brackets: 95 % interval over "
+        "repeats (bootstrap of the median of paired ratios; Student's t of the mean GoS). Step `actors` of "
+        "the study."
     )
     return Table(pd.DataFrame(table), caption)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from amarl_core.intervals import BAND
 from amarl_core.look import Answer, Picture, Table, drawing, finish, legend_below, new_figure
 from amarl_core.plots import interval
 from amarl_core.records import METHODS, gos_by_day
@@ -162,7 +163,7 @@ def forms_figure(table: pd.DataFrame) -> Picture:
     n_seeds, n_days = table["seed"].nunique(), table["day"].nunique()
     caption = (
         f"n = {n_seeds} seed(s), {n_days} held-out day(s), all forms trained on the same days, every request once; "
-        "bars left: 95 % bootstrap interval over seeds and days, paired; right: medians over seeds. Actors of one "
+        f"bars left: {BAND}, paired; right: medians over seeds. Actors of one "
         "policy "
         "update one after the other; policies on one thread hand over at every event, in Python, which takes time."
     )

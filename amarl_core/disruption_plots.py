@@ -9,6 +9,7 @@ import pandas as pd
 
 from amarl_core.disruption_records import load_disruptions, lock_ratio, lost_points, not_measured, typical_minutes
 from amarl_core.failures import REFERENCE
+from amarl_core.intervals import BAND
 from amarl_core.look import (
     METHOD_COLORS,
     METHOD_MARKERS,
@@ -24,9 +25,9 @@ from amarl_core.look import (
     new_figure,
     with_interval,
 )
+from amarl_core.plots import interval
 from amarl_core.reaction import LOCKS
 from amarl_core.recovery import WINDOW_MIN, WITHIN_POINTS, moving
-from amarl_core.stats import bootstrap_ci
 
 RULE_STYLES = {
     "priced_admission": ("#3d7a46", "-"),
@@ -175,14 +176,14 @@ def recovery_table(folder: Path) -> Table | Note:
                     f"{part['dropped'].mean():.0f}",
                     f"{100 * part['restored'].sum() / max(part['dropped'].sum(), 1):.1f}",
                     f"{part['gos_during'].mean():.1f}",
-                    with_interval(*bootstrap_ci(lost), digits=1),
+                    with_interval(*interval(lost), digits=1),
                     " / ".join(_time(part[f"{name}_min"]) for name in ("recovery", "settled", "repair")),
                 ]
             )
     names = ["fails", "method", "dropped", "accepted again, %", "GoS, %", "lost, points",
              "recovered / settled / after repair, min"]  # fmt: skip
     caption = (
-        f"{_evidence(rows)}; brackets: 95 % bootstrap interval over seeds and days. GoS: of arrivals during the "
+        f"{_evidence(rows)}; brackets: {BAND}. GoS: of arrivals during the "
         "failure; lost: against the same day without it. Recovered: median minutes until GoS in windows of "
         f"{WINDOW_MIN} minutes stays within {WITHIN_POINTS:g} points of that day's until the repair (after repair: for "
         "the rest of the hour). Settled: the same, without what the second half of the failure loses on average. No: "

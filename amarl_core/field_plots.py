@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from amarl_core.intervals import BAND
 from amarl_core.look import (
     METHOD_COLORS,
     METHOD_NAMES,
@@ -92,7 +93,7 @@ def field_figure(evidence: Evidence) -> Picture:
         f"{interval_text(gain, sign=True)} points on the same days"
     )
     caption = (
-        f"{evidence.study.describe()}; bars: 95 % bootstrap interval over seeds and days, mostly the spread between "
+        f"{evidence.study.describe()}; bars: {BAND}, mostly the spread between "
         f"days, "
         "which all methods share. " + (f"Off the scale: {', '.join(left_out)}." if left_out else "")
     )
@@ -119,7 +120,7 @@ def field_table(evidence: Evidence, bounds: pd.DataFrame) -> Table:
     columns = ["method", "GoS, %", f"minus {method_name(REFERENCE)}", "to bound (closed)", "latency, ms (of its bound)"]
     columns += ["decisions/s"]
     caption = (
-        f"{evidence.study.describe()}; 95 % bootstrap intervals; the distance is paired by day. Rules are "
+        f"{evidence.study.describe()}; brackets: {BAND}; the distance is paired by day. Rules are "
         "tuned on training days (data/README.md has the settings) and serve on one thread, the learners on all "
         "theirs; decisions/s: requests accepted or rejected in a second. To bound: points that are missing on the days "
         f"that have a bound; closed: share of the distance from {method_name(REFERENCE)} to it, where it is not "

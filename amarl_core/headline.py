@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from amarl_core.async_plots import forms_of
+from amarl_core.disruption_records import robustness_headline
+from amarl_core.large_plots import scaling
 from amarl_core.paper import Evidence, gather
 from amarl_core.perf_records import perf_headline
+from amarl_core.plots import interval
 from amarl_core.records import (
     METHODS,
     Study,
@@ -25,7 +28,6 @@ from amarl_core.reliability import kills_summary, soak_summary
 from amarl_core.robust_verdict import summary
 from amarl_core.runs import read_json, write_json
 from amarl_core.scenario import load_scenario
-from amarl_core.stats import bootstrap_ci
 from amarl_core.verdict_plots import verdict_shares
 
 
@@ -40,7 +42,7 @@ def headline(evidence: Evidence) -> dict:
     """Return the result of a study. GoS in percent, differences in points, times in seconds."""
     study = evidence.study
     stock = evidence.stock
-    difference = bootstrap_ci(evidence.gos_difference())
+    difference = interval(evidence.gos_difference())
     result: dict = {method: _of_method(evidence, method) for method in METHODS}
     result |= {
         "amarl_minus_sarl": {"mean": difference[0], "ci95": list(difference[1:])},
@@ -56,7 +58,7 @@ def headline(evidence: Evidence) -> dict:
         "verdicts": _verdicts(study),
         "forms": _forms(evidence),
         "masks": _masks(study),
-        "robustness": summary(load_robustness(study)),
+        "robustness": summary(load_robustness(study)) | robustness_headline(study.folder),
         "baselines": {rule: float(gos_by_day(evidence.baselines, rule).mean()) for rule in evidence.rules()},
         "gos_attempts_1": {method: float(gos_by_day(evidence.arrival1, method).mean()) for method in METHODS},
         "gos_free": {method: float(gos_by_day(evidence.free3, method).mean()) for method in METHODS},
@@ -73,12 +75,13 @@ def headline(evidence: Evidence) -> dict:
         "soak": soak_summary(study.folder.parent / "soak"),
         "kills": kills_summary(study.folder.parent / "kills"),
     }
-    return result | perf_headline(study)
+    speed = perf_headline(study)
+    return result | speed | {"scaling": {"services": speed["scaling"], **scaling(study.folder)}}
 
 
 def _of_method(evidence: Evidence, method: str) -> dict:
     """Return one learner's figures; lists are by seed."""
-    mean, low, high = bootstrap_ci(gos_by_day(evidence.arrival3, method))
+    mean, low, high = interval(gos_by_day(evidence.arrival3, method))
     part = evidence.arrival3[evidence.arrival3["method"] == method]
     timing = evidence.timing[evidence.timing["method"] == method].sort_values("seed")
     test_s = np.nanmedian(evidence.test_s(method), axis=1)
@@ -120,7 +123,7 @@ def _masks(study: Study) -> dict:
 
 
 def _with_interval(matrix: np.ndarray) -> dict:
-    mean, low, high = bootstrap_ci(matrix)
+    mean, low, high = interval(matrix)
     return {"mean": mean, "ci95": [low, high]}
 
 

@@ -16,6 +16,9 @@ from amarl_core.stats import bootstrap_ci, paired_difference_ci
 ENOUGH = 10
 """From so many seeds (or days) on the bootstrap is used; below, its 95 % intervals of a mean cover 90 % or less."""
 
+BAND = f"95 % interval over seeds and days (Student's t below {ENOUGH}, else bootstrap)"
+"""What figures and tables say of theirs."""
+
 
 @dataclass(frozen=True)
 class Interval:

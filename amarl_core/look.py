@@ -234,7 +234,9 @@ def _cell(tag: str, value: object, is_text: bool) -> str:
 
 
 def with_interval(mean: float, low: float, high: float, digits: int = 2) -> str:
-    """Write a mean with its interval: `98.48 [98.31, 98.62]`."""
+    """Write a mean with its interval, if it has one: `98.48 [98.31, 98.62]`."""
+    if low != low:
+        return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 

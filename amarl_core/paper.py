@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from amarl_core.intervals import BAND
 from amarl_core.look import Answer, Table, clock, method_name, service_name, with_interval
 from amarl_core.plots import interval
 from amarl_core.records import (
@@ -146,7 +147,7 @@ def table_1(evidence: Evidence) -> Table:
     n_pairs = evidence.test_ratio().size
     caption = (
         f"Grade of service in %, training and test wall-clock. Ours: {evidence.study.describe()}; "
-        f"brackets: 95 % bootstrap interval over seeds and days (GoS), seeds (training), {n_pairs} "
+        f"brackets: {BAND} (GoS), seeds (training), {n_pairs} "
         "timed pairs (test); seconds are medians. Arrival order, 3 attempts. The paper tests on its own day "
         "and hardware."
     )
@@ -184,7 +185,7 @@ def headline_table(evidence: Evidence) -> Table:
         rows.append([method_name(rule), f"{interval(gos_by_day(evidence.baselines, rule))[0]:.2f}", *[""] * 5])
     columns = ["", "GoS, %", "GoS, paper", "training", "training, paper", "test", "test, paper"]
     caption = (
-        f"{evidence.study.describe()}; brackets: 95 % bootstrap interval over seeds and days; times and "
+        f"{evidence.study.describe()}; brackets: {BAND}; times and "
         "their ratios are medians over seeds (and repeats). Classical rules need no training."
     )
     return Table(pd.DataFrame(rows, columns=columns), caption, ours=(2,))

@@ -207,7 +207,7 @@ def time_to_gos_table(progress: pd.DataFrame) -> Table:
     frame = pd.DataFrame(rows, columns=["grade of service", "method", "seconds", "seeds"])
     caption = (
         "Seconds of training until the requests of the last simulated day have that grade of service, the first day "
-        "being served whole. Brackets: 95 % bootstrap interval over seeds."
+        "being served whole. Brackets: 95 % interval over seeds, Student's t."
     )
     return Table(frame.sort_values(["grade of service", "method"]), caption, ("method",))
 

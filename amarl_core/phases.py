@@ -48,7 +48,7 @@ def profile(scenario, config: TrainConfig, trace=None) -> Profile:
 
     run = train(scenario, config=config, trace=trace, on_start=begin)
     watches = [agent.work.watch for agent in run.simulation.agents]
-    timeline = trainings[0].timeline.frame(run.team.agents, [waits_of(watch) for watch in watches])
+    timeline = trainings[0].timeline.frame(trainings[0].cast.names, [waits_of(watch) for watch in watches])
     train_s = run.timing["train_s"]
     parts = []
     for name, watch in zip(run.team.agents, watches, strict=True):

@@ -1,7 +1,7 @@
 """Grade of service and latency of a study (Figure 2). Every title states what the records show.
 
 Each function takes frames from `records` and returns a `Picture`. Bands and whiskers are 95 % intervals of
-the mean from a bootstrap that resamples seeds and held-out days.
+the mean over seeds and held-out days (`intervals`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from amarl_core import intervals
+from amarl_core.intervals import BAND
 from amarl_core.look import (
     METHOD_COLORS,
     METHOD_MARKERS,
@@ -25,7 +27,6 @@ from amarl_core.look import (
     service_name,
 )
 from amarl_core.records import METHODS, gos, gos_by_day, window_gos
-from amarl_core.stats import bootstrap_ci
 
 HOURS = np.arange(24)
 
@@ -37,11 +38,12 @@ def sample_size(frame: pd.DataFrame) -> str:
 
 
 def interval(matrix: np.ndarray) -> tuple[float, float, float]:
-    """Mean and 95 % interval of an (n_seeds, n_days) array; a cell without requests takes their mean."""
+    """Mean and `BAND` of an (n_seeds, n_days) array; a cell without requests takes their mean."""
     matrix = np.asarray(matrix, dtype=float)
     if np.isnan(matrix).all():
         return np.nan, np.nan, np.nan
-    return bootstrap_ci(np.where(np.isnan(matrix), np.nanmean(matrix), matrix))
+    found = intervals.interval(np.where(np.isnan(matrix), np.nanmean(matrix), matrix))
+    return found.value, found.low, found.high
 
 
 def intervals_by(outcomes: pd.DataFrame, method: str, by: str, values: Sequence) -> np.ndarray:
@@ -62,8 +64,8 @@ def gos_by_hour(outcomes: pd.DataFrame, baselines: pd.DataFrame | None = None) -
         _draw_rules(axes, baselines)
     legend_below(figure, axes)
     caption = (
-        f"Accepted over offered requests in each hour. {sample_size(outcomes)}; band: 95 % bootstrap "
-        "interval over seeds and days; dashed: classical rules on the same days."
+        f"Accepted over offered requests in each hour. {sample_size(outcomes)}; band: "
+        f"{BAND}; dashed: classical rules on the same days."
     )
     return finish(figure, f"{_difference(outcomes)}; {_when_lowest(lowest)}", caption)
 
@@ -123,7 +125,7 @@ def gos_by_service(outcomes: pd.DataFrame) -> Picture:
         f"{service_name(s)}: SARL {a:.2f} %, AMARL {b:.2f} %"
         for s, a, b in zip(services, means["sarl"], means["amarl"], strict=True)
     )
-    caption = f"Accepted over offered requests by service. {sample_size(outcomes)}; whiskers: 95 % bootstrap interval."
+    caption = f"Accepted over offered requests by service. {sample_size(outcomes)}; whiskers: {BAND}."
     return finish(figure, finding, caption, alt)
 
 
@@ -259,8 +261,5 @@ def figure_2(outcomes: pd.DataFrame) -> Picture:
         f"{service_name(s)}: SARL {a:.2f} %, AMARL {b:.2f} %"
         for s, a, b in zip(services, means["sarl"], means["amarl"], strict=True)
     )
-    caption = (
-        f"Figure 2. Grade of service by hour and by service. {sample_size(outcomes)}; band and whiskers: "
-        "95 % bootstrap interval over seeds and days."
-    )
+    caption = f"Figure 2. Grade of service by hour and by service. {sample_size(outcomes)}; band and whiskers: {BAND}."
     return finish(figure, f"{_difference(outcomes)}; {_when_lowest(lowest)}", caption, alt)

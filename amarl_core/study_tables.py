@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from amarl_core.intervals import BAND
 from amarl_core.look import METHOD_NAMES, Table, method_name, service_name
 from amarl_core.paper import Evidence, interval_text
 from amarl_core.records import METHODS, gos_by_day, gos_by_day_as
@@ -30,8 +31,8 @@ def gos_table(evidence: Evidence) -> Table:
             ]
         )
     caption = (
-        f"Grade of service in %, difference in points. {evidence.study.describe()}; 95 % bootstrap "
-        "intervals over seeds and days. Arrival order with 3 attempts unless it says otherwise; free "
+        f"Grade of service in %, difference in points. {evidence.study.describe()}; "
+        f"brackets: {BAND}. Arrival order with 3 attempts unless it says otherwise; free "
         "order lets an agent re-use capacity of the past (see the audit), so its figures flatter."
     )
     return Table(pd.DataFrame(rows, columns=["definition", "SARL", "AMARL", "AMARL minus SARL"]), caption)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from amarl_core.intervals import BAND
 from amarl_core.look import Table, listing, method_name
 from amarl_core.paper import PAPER_GOS, PAPER_TEST_S, PAPER_TRAIN_S, Evidence
 from amarl_core.plots import interval
@@ -116,7 +117,7 @@ def targets_table(evidence: Evidence) -> Table:
     rows = [[t.figure, t.must, t.aim, t.measured, word[t.meets_must], word[t.meets_aim]] for t in targets(evidence)]
     caption = (
         f"{evidence.study.describe()}; ratios are medians over paired runs and timings, points are means "
-        "with their 95 % bootstrap interval over seeds and days."
+        f"with their {BAND}."
     )
     return Table(
         pd.DataFrame(rows, columns=["figure", "must", "aim", "measured", "must?", "aim?"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from amarl_core.stats import bootstrap_ci
+from amarl_core.intervals import t_interval
 
 LEVELS = (95.0, 97.0, 98.0)
 """Grades of service in percent."""
@@ -74,7 +74,7 @@ def summary(reached: pd.DataFrame) -> pd.DataFrame:
     for (method, level), part in reached.groupby(["method", "level"], sort=False):
         seconds = part["seconds"].to_numpy()
         is_there = np.isfinite(seconds)
-        mean = bootstrap_ci(seconds[:, None]) if is_there.all() else (np.nan,) * 3
+        mean = t_interval(seconds[:, None]) if is_there.all() else (np.nan,) * 3
         found = {"n_seeds": len(seconds), "n_reached": int(is_there.sum())}
         rows.append(
             {"method": method, "level": level} | found | dict(zip(("seconds", "low", "high"), mean, strict=True))

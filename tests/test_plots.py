@@ -171,10 +171,11 @@ def test_the_same_figure_is_drawn_with_the_same_bytes(outcomes):
     assert first._repr_html_() == second._repr_html_()
 
 
-def test_intervals_hold_the_mean_and_shrink_to_it_for_one_value():
+def test_intervals_hold_the_mean_and_one_value_has_none():
     mean, low, high = plots.interval(np.array([[97.0, 98.0, 99.0], [97.5, 98.5, 99.5]]))
     assert low < mean < high
-    assert plots.interval(np.array([[98.0]])) == (98.0, 98.0, 98.0)
+    mean, low, high = plots.interval(np.array([[98.0]]))
+    assert mean == 98.0 and np.isnan(low) and np.isnan(high)
 
 
 def test_a_picture_is_one_line_of_data_and_needs_no_network(outcomes):
