@@ -104,5 +104,6 @@ CHECKS: dict[str, Callable[[Path], object]] = {
     ".md": _check_lines,
     ".csv": _check_lines,
     ".toml": _check_lines,
+    ".txt": _check_lines,
 }
 """How a file is read to the end, by its suffix; raises if it cannot be."""

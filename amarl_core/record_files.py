@@ -6,7 +6,6 @@ A run of a million requests does not hold its decisions in memory: every chunk i
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amarl_core.errors import RunError
+from amarl_core.files import beside, storing
 from amarl_core.runs import keep_lists
 
 
@@ -27,25 +27,29 @@ class RecordFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._beside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
+        with storing(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._beside = beside(self.path)
         self._writer: pq.ParquetWriter | None = None
 
     def append(self, frame: pd.DataFrame) -> None:
         """Add the frame as one row group; all frames have the same columns and categories."""
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._beside, table.schema, compression="zstd")
-        self._writer.write_table(table, row_group_size=max(len(frame), 1))
+        with storing(self.path.parent):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._beside, table.schema, compression="zstd")
+            self._writer.write_table(table, row_group_size=max(len(frame), 1))
 
     def close(self) -> None:
         """Write the end of the file, which is still beside its place."""
         if self._writer is not None:
-            self._writer.close()
+            with storing(self.path.parent):
+                self._writer.close()
 
     def put_in_place(self) -> None:
         """Move the closed file to its place."""
-        os.replace(self._beside, self.path)
+        with storing(self.path.parent):
+            os.replace(self._beside, self.path)
 
     def discard(self) -> None:
         """Delete what was written, unless it is in its place."""

@@ -21,7 +21,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from amarl_core.errors import AmarlError, HeldError
+from amarl_core.errors import AmarlError, HeldError, StorageError
+from amarl_core.files import write_text
 from amarl_core.runs import ROOT, RunFolder, plain, provenance, write_json
 
 log = logging.getLogger(__name__)
@@ -244,8 +245,8 @@ def carry_out(trial: Trial, study: Path) -> Ended:
     except Exception as error:
         if _is_finished(place):  # by another process, between our look and our start
             return Ended(trial, "finished")
-        with suppress(OSError):  # a full disk may be what went wrong
-            (place.path / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(StorageError):  # a full disk may be what went wrong
+            write_text(place.path / "error.txt", traceback.format_exc())
         return ended("failed", f"{type(error).__name__}: {error}")
 
 
