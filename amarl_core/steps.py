@@ -49,6 +49,9 @@ ACTOR_DAYS = 2
 LIVE_DAYS = 4
 """Training days of each of the trainings that the cost of the live view is measured by."""
 
+FORM_PARTS = ("odd", "even")
+"""The forms are served in two processes."""
+
 
 def two_days(info: dict) -> list[str]:
     """Return the first weekday and the first weekend day of a study."""
@@ -210,15 +213,16 @@ def forms_step(folder: Path, info: dict) -> None:
     write_json(folder / "forms" / "trained.json", list(forms.FORMS))
 
 
-def form_step(folder: Path, info: dict, form: str) -> None:
-    """Audit the training of one form, and serve all held-out days by it."""
-    scenario = load_scenario(info["scenario"])
+def serve_forms_step(folder: Path, info: dict, part: str) -> None:
+    """Audit the training of every other form, and serve all held-out days by it."""
+    scenario, seeds = load_scenario(info["scenario"]), info["seeds"][: info["n_compared_seeds"]]
     days = [scenario.test_trace(day) for day in info["test_days"]]
-    runs = [load_run(form_folder(folder, form, seed), scenario) for seed in info["seeds"][: info["n_compared_seeds"]]]
-    write_frame(
-        folder / "forms" / f"{form}.parquet",
-        pd.concat([forms.serve_form(run, form, days) for run in runs], ignore_index=True),
-    )
+    served = [
+        forms.serve_form(load_run(form_folder(folder, form, seed), scenario), form, days)
+        for form in list(forms.FORMS)[FORM_PARTS.index(part) :: len(FORM_PARTS)]
+        for seed in seeds
+    ]
+    write_frame(folder / "forms" / f"{part}.parquet", pd.concat(served, ignore_index=True))
 
 
 def asynchrony_step(folder: Path, info: dict) -> None:
@@ -313,12 +317,11 @@ WHOLE = {
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run one step of a study that `study.run_study` has begun."""
     parser = argparse.ArgumentParser(description="One step of a study; `make reproduce` runs them all.")
-    parser.add_argument("step", choices=("train", "test", "bound", "disrupt", "form", *WHOLE))
+    parser.add_argument("step", choices=("train", "test", "bound", "disrupt", "serve_forms", *WHOLE))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--day")
-    parser.add_argument("--form", choices=forms.FORMS)
     parser.add_argument("--part")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -332,8 +335,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
             test_step(options.folder, info, options.seed)
         elif options.step == "bound":
             bound_step(options.folder, info, options.day)
-        elif options.step == "form":
-            form_step(options.folder, info, options.form)
+        elif options.step == "serve_forms":
+            serve_forms_step(options.folder, info, options.part)
         elif options.step == "disrupt":
             disrupt(options.folder, info, options.part)
         else:

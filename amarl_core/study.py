@@ -19,10 +19,9 @@ from amarl_core.disruptions import FOLDER as DISRUPTIONS
 from amarl_core.disruptions import parts_of
 from amarl_core.errors import RunError
 from amarl_core.files import sweep
-from amarl_core.forms import FORMS
 from amarl_core.runs import ROOT, RunFolder, read_frame, read_json, write_frame, write_json
 from amarl_core.scenario import load_scenario
-from amarl_core.steps import bound_file, two_days
+from amarl_core.steps import FORM_PARTS, bound_file, two_days
 
 log = logging.getLogger(__name__)
 
@@ -102,32 +101,35 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     for step, mark in TIMED.items():
         if not (folder / mark).exists():
             _step(step, folder)
-    _together(
-        # the longest first, so that no core is left waiting for it
-        [("rules", folder)] * (not (folder / "baselines" / "audits.parquet").exists())
-        + [("bound", folder, f"--day={day}") for day in two_days(info) if not bound_file(folder, day).exists()]
-        + [
-            ("test", folder, f"--seed={seed}")
-            for seed in plan.seeds
-            if not (folder / f"audits_seed={seed}.parquet").exists()
-        ]
-        + [("form", folder, f"--form={form}") for form in FORMS if not (folder / "forms" / f"{form}.parquet").exists()]
-        + [
-            ("disrupt", folder, f"--part={part}")
-            for part in parts_of(info)
-            if not (folder / DISRUPTIONS / f"failures_{part}.parquet").exists()
-        ]
-    )
-    parts = [read_frame(folder / "forms" / f"{form}.parquet") for form in FORMS]
-    write_frame(folder / "forms.parquet", pd.concat(parts, ignore_index=True))
+    _together(_untimed(folder, info))
     if not (folder / "robustness.parquet").exists():
         _step("robustness", folder)  # two processes of its own
+    _put_together(folder)
+    write_json(folder / "study.json", info | {"seconds": info.get("seconds", 0.0) + time.time() - began})
+    return folder
+
+
+def _untimed(folder: Path, info: dict) -> list[tuple]:
+    """List the steps that may run side by side and are not done yet, the longest first: no core waits for the last."""
+    steps = {("rules", folder): folder / "baselines" / "audits.parquet"}
+    steps |= {("bound", folder, f"--day={day}"): bound_file(folder, day) for day in two_days(info)}
+    steps |= {("test", folder, f"--seed={seed}"): folder / f"audits_seed={seed}.parquet" for seed in info["seeds"]}
+    steps |= {("serve_forms", folder, f"--part={part}"): folder / "forms" / f"{part}.parquet" for part in FORM_PARTS}
+    steps |= {
+        ("disrupt", folder, f"--part={part}"): folder / DISRUPTIONS / f"failures_{part}.parquet"
+        for part in parts_of(info)
+    }
+    return [step for step, mark in steps.items() if not mark.exists()]
+
+
+def _put_together(folder: Path) -> None:
+    """Write the records that notebooks read from those of the steps."""
+    forms = [read_frame(folder / "forms" / f"{part}.parquet") for part in FORM_PARTS]
+    write_frame(folder / "forms.parquet", pd.concat(forms, ignore_index=True))
     for name in ("audits", "verdicts"):
         parts = [read_frame(path) for path in sorted(folder.glob(f"{name}_seed=*.parquet"))]
         rules = read_frame(folder / "baselines" / f"{name}.parquet")
         write_frame(folder / f"{name}.parquet", pd.concat([*parts, rules], ignore_index=True))
-    write_json(folder / "study.json", info | {"seconds": info.get("seconds", 0.0) + time.time() - began})
-    return folder
 
 
 def _begin(folder: Path, profile: str, plan: Profile) -> dict:
