@@ -62,7 +62,7 @@ def scale_table(folder: Path) -> Table | Note:
             "test, s": [f"{s:.1f}" for s in rows["serve_s"]],
             "us a request": [f"{1e6 * row.serve_s / row.requests:.0f}" for row in rows.itertuples()],
             "peak memory, MB": [f"{mb:.0f}" for mb in rows["peak_rss_mb"]],
-            "violations": [f"{n}" for n in rows["violations"]],
+            "violations": [f"{int(n)}" for n in rows["violations"]],
         }
     )
     later = "" if region is not None else f" The thousand nodes are not there yet: {_missing(folder, 'million')}"

@@ -22,7 +22,8 @@ def study(tmp_path_factory):
 
 def test_every_row_is_audited_and_complete(study):
     radio, region = read_frame(study / "scale.parquet"), read_frame(study / "scale_million.parquet")
-    assert radio["violations"].eq(0).all() and region["violations"].eq(0).all()
+    assert radio["violations"].dropna().eq(0).all() and region["violations"].eq(0).all()
+    assert radio["violations"].notna().sum() == len(METHODS)
     assert radio["part"].tolist() == ["day", "day"] + ["memory"] * 4
     assert radio.loc[radio["part"] == "memory", "requests"].tolist() == [600, 600, 1800, 1800]
     assert region["method"].tolist() == ["amarl", "shortest_feasible", "priced_reservation", "priced_admission"]
