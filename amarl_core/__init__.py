@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 KERNEL_SOURCES = (
     "native.py",

@@ -5,12 +5,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 
 from amarl_core.config import make_config
+from amarl_core.generate import generate
 from amarl_core.phases import profile
 from amarl_core.scaling import train_team
 from amarl_core.scenario import Scenario
@@ -60,7 +60,7 @@ def size_rows(sizes: Sequence[int], seed: int = 0, requests: int = REQUESTS) -> 
     for nodes in sizes:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            world = _generated(nodes, seed, Path(folder) / f"nodes{nodes}", requests)
+            world = generate(nodes, seed, Path(folder) / f"nodes{nodes}", requests_per_day=requests)
             setup_s = time.perf_counter() - start
             trace = world.training_trace(seed, 1)
             took = profile(world, make_config(method="sarl", days=1, seed=seed), trace)
@@ -74,14 +74,3 @@ def size_rows(sizes: Sequence[int], seed: int = 0, requests: int = REQUESTS) -> 
             rows.append(about | {"phase": phase, "steps": steps, "us_per_decision": us})
         log.info("%d nodes: %.1f us a decision", nodes, sum(row["us_per_decision"] for row in rows[-len(groups) :]))
     return pd.DataFrame(rows)
-
-
-def can_generate() -> bool:
-    """Whether this version generates networks of any size."""
-    return find_spec("amarl_core.generate") is not None
-
-
-def _generated(nodes: int, seed: int, folder: Path, requests: int) -> Scenario:
-    from amarl_core.generate import generate
-
-    return generate(nodes, seed, folder, requests_per_day=requests)

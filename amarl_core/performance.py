@@ -15,7 +15,7 @@ import pandas as pd
 
 from amarl_core.agents import training_trace
 from amarl_core.config import METHODS, make_config
-from amarl_core.growth import can_generate, load_rows, size_rows
+from amarl_core.growth import load_rows, size_rows
 from amarl_core.limits import limit_rows
 from amarl_core.peers import PEERS, peer_rows
 from amarl_core.phases import cost_of_watching, profile
@@ -80,9 +80,8 @@ def measure(folder: Path, info: dict) -> None:
         "threads.parquet": lambda: thread_rows(scenario, plan.repeats, seed, plan.thread_requests),
         "load.parquet": lambda: load_rows(scenario, plan.loads, seed),
         "peers.parquet": lambda: peer_rows(info["scenario"], plan.peer_steps, {p: PEERS[p] for p in plan.peers}, seed),
+        "sizes.parquet": lambda: size_rows(plan.sizes, seed, plan.size_requests),
     }
-    if can_generate():
-        parts["sizes.parquet"] = lambda: size_rows(plan.sizes, seed, plan.size_requests)
     took = {}
     if not (place / "phases.parquet").exists():
         took["phases"] = _clocked(lambda: _profile(place, scenario, plan.profile_days, seed))

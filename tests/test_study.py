@@ -20,7 +20,6 @@ from amarl_core.disruptions import DISRUPTED_RULES
 from amarl_core.errors import RunError
 from amarl_core.failures import read_failures
 from amarl_core.forms import FORMS
-from amarl_core.growth import can_generate
 from amarl_core.late_news import AGES_S
 from amarl_core.overlays import known_overlays
 from amarl_core.perf_records import FRAMES, load_performance
@@ -110,8 +109,7 @@ def test_days_that_went_wrong_were_served_and_audited_without_a_finding(done):
 def test_where_the_time_goes_was_measured_in_full(done):
     measured = load_performance(load_study(done))
     plan = PLANS["smoke"]
-    missing = set(FRAMES) - set(measured.frames) - (set() if can_generate() else {"sizes"})
-    assert not missing and measured.limits["gflops"]["shapes_1"] > 0
+    assert set(measured.frames) == set(FRAMES) and measured.limits["gflops"]["shapes_1"] > 0
     assert set(measured["services"]["n_services"]) == set(plan.services)
     assert set(measured["peers"]["peer"]) == set(plan.peers)
     totals = measured["phases"].groupby(["method", "agent"])["seconds"].sum()
