@@ -23,6 +23,12 @@ PAGES = (
     "20_train_amarl",
     "30_gos_curves",
     "40_failure_causes",
+    "50_baselines_and_bound",
+    "60_asynchrony",
+    "70_robustness",
+    "75_failures",
+    "80_performance",
+    "85_scale_and_reliability",
     "90_reproduce_paper",
 )
 
@@ -145,8 +151,8 @@ def test_a_tagged_figure_stands_for_a_notebook_before_the_first():
 
 def test_a_failed_write_leaves_the_old_page(tmp_path):
     (tmp_path / "page.html").write_text("old")
-    with pytest.raises(TypeError):
-        export.write_text(tmp_path / "page.html", None)
+    with pytest.raises(UnicodeEncodeError):
+        export.write_text(tmp_path / "page.html", "new \ud800")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert (tmp_path / "page.html").read_text() == "old"
 

@@ -111,7 +111,9 @@ def test_committed_files_are_what_the_seed_generates():
 
 
 def test_an_unknown_scenario_lists_the_known_ones():
-    with pytest.raises(ScenarioError, match="scenario is 'atlantis'; expected one of montreal, toy"):
+    with pytest.raises(
+        ScenarioError, match="scenario is 'atlantis'; expected one of montreal, montreal_ru, toy, or a folder"
+    ):
         load_scenario("atlantis")
 
 
