@@ -95,9 +95,8 @@ def test_reproduce_writes_every_page_the_index_and_the_headline():
     assert names == {
         "00_quickstart.html", "10_explore_network_and_traffic.html",
         "20_train_sarl.html", "20_train_amarl.html", "30_gos_curves.html", "40_failure_causes.html",
-        "50_baselines_and_bound.html", "60_asynchrony.html", "70_robustness.html", "75_failures.html", "80_performance.html",
-        "85_scale_and_reliability.html",
-        "90_reproduce_paper.html",
+        "50_baselines_and_bound.html", "60_asynchrony.html", "70_robustness.html", "75_failures.html",
+        "80_performance.html", "85_scale_and_reliability.html", "90_reproduce_paper.html",
         "index.html", "headline.json", "runs",
     }  # fmt: skip
     headline = read_json(shared_pages() / "headline.json")

@@ -29,6 +29,7 @@ def found(study, root):
 def start_runner(root, numbers, seconds, jobs=2) -> subprocess.Popen:
     """Another process that does the study, as a user's second terminal would."""
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell ignores it
         "import logging; logging.basicConfig(level='INFO')\n"
         "from amarl_core.worklist import run\n"
         "from tests.slow_trials import make_study\n"
