@@ -93,12 +93,9 @@ def disruption_answer(folder: Path) -> Answer | Note:
     ratio = locks[(locks["method"] == "amarl") & (locks["order"] == "free")].groupby("threads")
     threads = 2 if 2 in ratio.groups else max(ratio.groups)
     return Answer(
-        f"the repair (median). Of the flows that AMARL has dropped, {100 * restored['amarl']:.0f} % are accepted "
-        f"again at once. Telemetry {age.index[-1]:g} s old costs "
         f"The worst failure, {failure_name(worst)}, brings GoS {falls}, for as long as it lasts; AMARL {back_again} "
         f"{'as' if back == 0 else 'after'} that is repaired (median). Of the flows that AMARL has dropped, "
-        f"{100 * restored['amarl']:.0f} % are accepted again "
-        f"at once. Telemetry {age.index[-1]:g} s old costs "
+        f"{100 * restored['amarl']:.0f} % are accepted again at once. Telemetry {age.index[-1]:g} s old costs "
         f"AMARL {age.iloc[0] - age.iloc[-1]:.1f} points, 1 s old {age.iloc[0] - age[1.0]:.2f}. On {threads} threads 99 "
         f"of 100 requests are routed and committed within {p99[threads] / 1000:.2g} ms, where a near-real-time RIC has "
         f"10 ms; one lock around the whole routing takes {np.median(lock_ratio(ratio.get_group(threads))):.2f} times "
