@@ -51,24 +51,22 @@ def scale_table(folder: Path) -> Table | Note:
     best = rows[~rows["method"].isin(METHODS)].groupby("scenario")["gos"].max()
     frame = pd.DataFrame(
         {
-            "network": [f"{row.scenario}, {row.nodes:,} nodes" for row in rows.itertuples()],
+            "network": [f"{row.scenario}: {row.nodes:,} nodes, {row.requests:,} requests" for row in rows.itertuples()],
             "by": [method_name(method) for method in rows["method"]],
-            "requests": [f"{n:,}" for n in rows["requests"]],
             "GoS, %": [f"{gos:.2f}" for gos in rows["gos"]],
             "minus best rule": [
                 f"{row.gos - best[row.scenario]:+.2f}" if row.method in METHODS else "" for row in rows.itertuples()
             ],
             "training, s": [f"{s:.0f}" if s > 0 else "" for s in rows.get("train_s", pd.Series(np.nan, rows.index))],
             "test, s": [f"{s:.1f}" for s in rows["serve_s"]],
-            "us a request": [f"{1e6 * row.serve_s / row.requests:.0f}" for row in rows.itertuples()],
-            "peak memory, MB": [f"{mb:.0f}" for mb in rows["peak_rss_mb"]],
+            "memory, MB": [f"{mb:.0f}" for mb in rows["peak_rss_mb"]],
             "violations": [f"{int(n)}" for n in rows["violations"]],
         }
     )
     later = "" if region is not None else f" The thousand nodes are not there yet: {_missing(folder, 'million')}"
     caption = (
-        "One seed and one held-out day each; every row is a process of its own, which serves in chunks. Peak memory is "
-        "that of the whole process while it serves, interpreter and tables of the network included. On the thousand "
+        "One seed and one held-out day each; every row is a process of its own, which serves in chunks. Memory: the "
+        "peak of the whole process while it serves, interpreter and tables of the network included. On the thousand "
         f"nodes agents learn on {_trained_on(region)} of a training day." + later
     )
     ours = tuple(np.flatnonzero(rows["method"].isin(METHODS)).tolist())
