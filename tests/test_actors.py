@@ -23,6 +23,10 @@ from amarl_core.watch import CLOCK, REQUESTS, STEPS, Watch
 SPLIT = {"video": 2, "ar": 3}
 """Of the toy's services; voice is left to one actor."""
 
+AFTER_THE_LAST_UPDATE = 64
+"""Requests that an agent's actors may serve after its last update: a last rollout of one decision teaches nothing, and
+many requests need none. How a rollout falls depends on the order of threads."""
+
 
 @pytest.fixture(scope="module")
 def team(toy, tmp_path_factory):
@@ -109,22 +113,25 @@ def test_the_progress_of_an_agent_sums_over_its_actors(toy, team):
         assert rows["update"].tolist() == list(range(1, len(rows) + 1))
         for column in ("sim_t_s", "steps", "requests", "accepted", "conflicts", "update_s", "rollout_s", "wait_s"):
             assert rows[column].is_monotonic_increasing, (agent, column)
-        served = decisions[decisions["agent"] == agent]
-        assert (rows["requests"].iloc[-1], rows["accepted"].iloc[-1]) == (len(served), served["accepted"].sum())
+        served, last = decisions[decisions["agent"] == agent], rows.iloc[-1]
+        assert 0 <= len(served) - last["requests"] < AFTER_THE_LAST_UPDATE
+        assert 0 <= served["accepted"].sum() - last["accepted"] < AFTER_THE_LAST_UPDATE
         assert rows["gos"].between(0, 1).all() and rows["gos_recent"].between(0, 1).all()
     last = run.progress.groupby("agent")[["steps", "requests", "update"]].max()
-    timing = run.timing
-    assert (timing["env_steps"], timing["requests"], timing["updates"]) == tuple(last.sum())
-    for agent, entry in timing["by_agent"].items():
-        assert (entry["steps"], entry["requests"], entry["updates"]) == tuple(last.loc[agent])
+    for agent, entry in run.timing["by_agent"].items():
         assert entry["actors"] == SPLIT.get(agent, 1)
+        assert 0 <= entry["steps"] - last["steps"][agent] <= entry["actors"]
+        assert 0 <= entry["requests"] - last["requests"][agent] < AFTER_THE_LAST_UPDATE
+        assert entry["updates"] == last["update"][agent]
+    for total, name in (("env_steps", "steps"), ("requests", "requests"), ("updates", "updates")):
+        assert run.timing[total] == sum(entry[name] for entry in run.timing["by_agent"].values())
 
 
 def test_actors_of_an_agent_train_its_one_model_and_the_team_serves_by_it(toy, toy_day, team):
     run, _ = team
     assert len(run.models) == len(toy.service_ids) == run.nets.actor_1.shape[0]
     for a, (model, entry) in enumerate(zip(run.models, run.timing["by_agent"].values(), strict=True)):
-        assert model.num_timesteps == entry["steps"]
+        assert 0 <= entry["steps"] - model.num_timesteps <= entry["actors"]
         assert np.array_equal(run.nets.actor_1[a, :-1], model.policy.mlp_extractor.policy_net[0].weight.detach().T)
     assert evaluate(run, toy_day)["accepted"].mean() > 0.9
 
