@@ -24,7 +24,7 @@ from amarl_core.records import METHODS
 from amarl_core.runs import read_frame
 from amarl_core.scale import COMMANDS, RECORDS
 
-TAKES = {"radio": "takes about two minutes", "million": "takes an hour or so"}
+TAKES = {"radio": "takes about two minutes", "million": "takes about half an hour"}
 
 
 def load_scale(folder: Path, part: str = "radio") -> pd.DataFrame | None:

@@ -1,7 +1,7 @@
 """Scale: the same code on 218 nodes with every radio unit, and on a thousand nodes with a million requests a day.
 
     python -m amarl_core.scale radio --study full      # Montreal by radio units, and memory against requests
-    python -m amarl_core.scale million --study full    # a generated region of 1,000 nodes; takes an hour or so
+    python -m amarl_core.scale million --study full    # a generated region of 1,000 nodes; takes about half an hour
 
 Each measurement is a process of its own, so that its time and its peak of memory are its own. Traces are served in
 chunks (`long_runs`) and audited in chunks (`long_audit`), by trained agents and by the best rules alike.
