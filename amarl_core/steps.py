@@ -317,7 +317,7 @@ WHOLE = {
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run one step of a study that `study.run_study` has begun."""
     parser = argparse.ArgumentParser(description="One step of a study; `make reproduce` runs them all.")
-    parser.add_argument("step", choices=("train", "test", "bound", "disrupt", "serve_forms", *WHOLE))
+    parser.add_argument("step", choices=("train", "test", "bound", "disrupt", "serve_forms", "several", *WHOLE))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--seed", type=int)
@@ -340,7 +340,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
         elif options.step == "disrupt":
             disrupt(options.folder, info, options.part)
         else:
-            WHOLE[options.step](options.folder, info)
+            for step in options.part.split(",") if options.step == "several" else [options.step]:
+                WHOLE[step](options.folder, info)
     except AmarlError as error:
         log.error("%s", error)
         return 2

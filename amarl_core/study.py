@@ -5,6 +5,7 @@ another step's memory, and a step whose records are complete is loaded instead o
 """
 
 import logging
+import shutil
 import subprocess
 import sys
 import time
@@ -57,6 +58,7 @@ class Profile:
     stock_steps: int = 20_000
     bound_s: float = 180.0  # of solving for each bound: a weekday and a weekend day, by requests and by traffic
     choices: dict = field(default_factory=dict)  # of TrainConfig
+    apart: bool = True  # whether each timed step has a process of its own, which takes seconds to start
 
 
 PROFILES = {
@@ -71,6 +73,7 @@ PROFILES = {
         stock_steps=512,
         bound_s=5.0,
         choices=dict(days=2),
+        apart=False,
     ),
 }
 
@@ -97,10 +100,13 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
             if not RunFolder(folder / method / f"seed={seed}").is_finished:
                 for stale in (f"audits_seed={seed}", "duel", "asynchrony", "robustness"):  # they describe another run
                     (folder / f"{stale}.parquet").unlink(missing_ok=True)
+                shutil.rmtree(folder / DISRUPTIONS, ignore_errors=True)
                 _step("train", folder, f"--method={method}", f"--seed={seed}")
-    for step, mark in TIMED.items():
-        if not (folder / mark).exists():
-            _step(step, folder)
+    timed = [step for step, mark in TIMED.items() if not (folder / mark).exists()]
+    if timed and not plan.apart:
+        _step("several", folder, f"--part={','.join(timed)}")
+    for step in timed if plan.apart else ():
+        _step(step, folder)
     _together(_untimed(folder, info))
     if not (folder / "robustness.parquet").exists():
         _step("robustness", folder)  # two processes of its own

@@ -177,7 +177,7 @@ def test_files_in_the_making_and_locks_are_passed_over(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------- kills
-@pytest.mark.parametrize("kind", ["train", "evaluate"])
+@pytest.mark.parametrize("kind", ["train"])
 def test_kills_at_random_moments_leave_whole_files_and_change_no_result(tmp_path, monkeypatch, kind):
     """Two kills of each, seeded; `python -m amarl_core.kills` does fifty, and a whole study and pages too."""
 

@@ -258,9 +258,9 @@ def test_a_run_that_is_deleted_is_trained_timed_and_tested_again(done, tmp_path,
     run_study("smoke", root=tmp_path)
     assert [(step, *options) for step, _, *options in steps] == [
         ("train", "--method=sarl", "--seed=0"),
-        ("duel",),
-        ("asynchrony",),
+        ("several", "--part=duel,asynchrony,reaction"),
         ("test", "--seed=0"),
+        ("disrupt", "--part=all"),
         ("robustness",),
     ]
     assert read_frame(folder / "audits.parquet")["method"].isin(RULES).all()
