@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from amarl_core.agents import train
 from amarl_core.audit import audit
 from amarl_core.errors import AuditError
 from amarl_core.long_audit import audit_in_chunks, audit_records
@@ -13,10 +14,11 @@ from amarl_core.trace_chunks import cut
 
 
 @pytest.fixture(scope="module")
-def records(toy_team, toy_day, tmp_path_factory):
-    """Decisions and ledger of a toy day, in chunks of 300 requests, with conflicts between plans."""
+def records(toy, toy_day, tmp_path_factory):
+    """Decisions and ledger of a toy day, in chunks of 300 requests, with aborts; the same every time."""
+    team = train(toy, "amarl", 0, days=2, deterministic=True)
     folder = tmp_path_factory.mktemp("long")
-    serve_in_chunks(toy_team, cut(toy_day, 300), folder, "day", order="pipeline", attempts=2, window=4)
+    serve_in_chunks(team, cut(toy_day, 300), folder, "day", order="pipeline", attempts=2, window=4)
     groups = [list(read_groups(path)) for path in record_paths(folder, "day")]
     assert (pd.concat(groups[1])["kind"].astype(str) == "abort").any()
     return groups
