@@ -3,7 +3,11 @@
 Each chunk is judged as a run of its own. Before its rows come a commit of every flow that was active when the oldest of
 its snapshots was taken, and the changes since then; after them, but for the last chunk, a release of every flow that is
 still active. These rows were or will be judged where they are recorded; here they only carry the state. Versions and
-seq are counted from there, so that nothing but the place differs from an audit in one piece.
+seq are counted from there, so that the same records fail as in one piece, at the same rows.
+
+One thing differs: a decision is judged in its own chunk, and not again by rows of the ledger that come in a later one.
+Such a row is itself found to be wrong (rule abort), but an abort too many is not also charged to its decision (rule
+conflict).
 """
 
 from __future__ import annotations

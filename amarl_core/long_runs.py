@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amarl_core.arena import CLAIMED, LIMIT, TURN
 from amarl_core.baselines import Baseline
+from amarl_core.carried import NOTHING, Carried, restore, tables_of
 from amarl_core.errors import AmarlError
 from amarl_core.evaluation import EVAL_ATTEMPTS, EVAL_WINDOW
 from amarl_core.record_files import RecordFiles
@@ -32,26 +32,6 @@ log = logging.getLogger(__name__)
 
 LONG_ORDERS = ("arrival", "pipeline")
 """Commit orders in which there is a moment between two requests at which a chunk may end."""
-
-
-@dataclass(frozen=True)
-class Carried:
-    """What goes on from one chunk to the next: c active flows, and p requests planned ahead of their turn."""
-
-    flows: Trace | None  # their requests; None before the first chunk
-    records: tuple[np.ndarray, ...]  # rows, links and hosts of the flows, then of the planned requests, [c + p, ...]
-    t_s: np.ndarray  # float64[c], the heap of departures
-    row: np.ndarray  # int64[c], its flows, by their place here
-    used: np.ndarray | None  # int64[R]
-    version: int
-
-    @property
-    def n_flows(self) -> int:
-        """Number of active flows, c."""
-        return len(self.t_s)
-
-
-NOTHING = Carried(None, (), np.zeros(0), np.zeros(0, np.int64), None, 0)
 
 
 @dataclass
@@ -130,7 +110,7 @@ def serve_in_chunks(
             n_flows = carried.n_flows
 
             def begin(simulation: Simulation, carried: Carried = carried, n: int = len(chunk)) -> None:
-                _restore(simulation, carried, n)
+                restore(simulation, carried, n)
 
             if isinstance(policy, Baseline):
                 simulation, clocked, _ = play_rule(policy, scenario, trace, begin)
@@ -164,29 +144,6 @@ def _check(policy, order: str, scenario) -> None:
             raise AmarlError("a baseline needs scenario=...; a trained run brings its own")
 
 
-def _restore(simulation: Simulation, carried: Carried, n_own: int) -> None:
-    """Put a fresh simulation where the one before stopped; its rows are flows, n_own requests, and those ahead."""
-    arena, c = simulation.arena, carried.n_flows
-    arena.gate.state[[TURN, CLAIMED, LIMIT]] = c, c, c + n_own
-    simulation.agents[0].stream["cursor"] = c  # of a rule
-    if carried.used is None:
-        return
-    n_kept = len(carried.records[0])
-    arena.gate.state[CLAIMED] = n_kept
-    for table, kept in zip(_tables(simulation), carried.records, strict=True):
-        table[:n_kept] = kept
-    arena.records.planned[c:n_kept] = 1
-    arena.departures.t_s[:c], arena.departures.row[:c] = carried.t_s, carried.row
-    arena.n_departures[0] = c
-    arena.shared.used[:] = carried.used
-    arena.shared.control[VERSION] = carried.version
-
-
-def _tables(simulation: Simulation) -> tuple[np.ndarray, ...]:
-    records = simulation.arena.records
-    return records.rows, records.links, records.hosts
-
-
 def _carry(simulation: Simulation, end: int) -> Carried:
     """Return what goes on after the request in row `end` - 1."""
     arena = simulation.arena
@@ -197,7 +154,7 @@ def _carry(simulation: Simulation, end: int) -> Carried:
     kept = np.concatenate([rows, ahead])
     return Carried(
         simulation.trace[rows],
-        tuple(table[kept] for table in _tables(simulation)),
+        tuple(table[kept] for table in tables_of(simulation)),
         arena.departures.t_s[:n].copy(),
         np.searchsorted(rows, heap),
         arena.shared.used.copy(),

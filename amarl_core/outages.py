@@ -19,14 +19,14 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from amarl_core.arena import CLAIMED, TURN
 from amarl_core.baselines import Baseline
+from amarl_core.carried import Carried, restore, tables_of
 from amarl_core.errors import AmarlError
 from amarl_core.evaluation import EVAL_ATTEMPTS, EVAL_WINDOW
 from amarl_core.routing import ACCEPTED
 from amarl_core.rule_play import play_rule
 from amarl_core.simulation import Simulation, decisions_frame, options_for, play
-from amarl_core.store import KINDS, VERSION
+from amarl_core.store import KINDS
 from amarl_core.traces import Trace, join
 
 
@@ -180,30 +180,22 @@ def _next_part(
     serve: Server, before: Part, carried: np.ndarray, offered: Trace, until_s: float, version: int, failed: np.ndarray
 ) -> Part:
     """Serve requests on a network that carries flows of the part before and has lost some resources."""
-    trace = join([before.simulation.trace[carried], offered], offered.name)
-
-    def begin(simulation: Simulation) -> None:
-        _carry(before.simulation, carried, simulation)
-        shared = simulation.arena.shared
-        shared.used[failed] = shared.limit[failed]
-        shared.control[VERSION] = version
-
-    return Part(serve(trace, begin), len(carried), until_s, version)
+    state = _carried(before.simulation, carried, version)
+    state.used[failed] = before.simulation.arena.shared.limit[failed]
+    trace = join([state.flows, offered], offered.name)
+    served = serve(trace, lambda simulation: restore(simulation, state, len(offered)))
+    return Part(served, len(carried), until_s, version)
 
 
-def _carry(old: Simulation, rows: np.ndarray, new: Simulation) -> None:
-    """Begin a simulation with flows of another one in progress: they are its first requests, decided already."""
-    n, arena = len(rows), new.arena
-    for name in ("rows", "links", "hosts"):
-        getattr(arena.records, name)[:n] = getattr(old.arena.records, name)[rows]
-    for resource, amount in _takes(new, np.arange(n)):
-        np.add.at(arena.shared.used, resource, amount)
-    ends_s = arena.requests["t_s"][:n] + arena.requests["hold_s"][:n]
+def _carried(simulation: Simulation, rows: np.ndarray, version: int) -> Carried:
+    """Return accepted requests of a simulation as flows in progress, with what they take and nothing else in use."""
+    used = np.zeros_like(simulation.arena.shared.used)
+    for resource, amount in _takes(simulation, rows):
+        np.add.at(used, resource, amount)
+    flows = simulation.trace[rows]
+    ends_s = flows.t_s + flows.hold_s
     order = np.argsort(ends_s, kind="stable")  # sorted, which is a heap
-    arena.departures.t_s[:n], arena.departures.row[:n] = ends_s[order], order
-    arena.n_departures[0] = n
-    arena.gate.state[TURN] = arena.gate.state[CLAIMED] = n
-    new.agents[0].stream["cursor"] = n  # a rule's turn
+    return Carried(flows, tuple(table[rows] for table in tables_of(simulation)), ends_s[order], order, used, version)
 
 
 def _takes(simulation: Simulation, rows: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], ...]:

@@ -22,7 +22,7 @@ LAYERS = [  # a module imports from its own layer and from those above it in thi
     {"baselines", "windows", "rule_play", "evaluation", "calibrate", "tune", "ablate_masks", "stats",
      "intervals", "effects",
      "bound_columns", "bound_interior", "bound_master", "bound_program", "bound_day", "bounds",
-     "outages", "late_news", "recovery", "reaction", "long_runs"},
+     "outages", "late_news", "recovery", "reaction", "long_runs", "carried"},
     {"transcript", "rules", "epochs", "replay", "walks", "ledger_rows", "lock_order", "audit", "outage_audit",
      "long_audit"},
     {"trials", "trial_kinds", "studies", "crews", "worklist", "findings"},
