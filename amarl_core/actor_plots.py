@@ -96,20 +96,20 @@ def actors_table(rows: pd.DataFrame | Note) -> Table | Note:
         table.append(
             {
                 "": name,
-                "actors of the busiest agent": f"{part['actors'].median():.0f}",
-                "its share of decisions, %": f"{part['share'].median():.0f}",
+                "actors": f"{part['actors'].median():.0f}",
+                "share, %": f"{part['share'].median():.0f}",
                 "training, s": f"{part['train_s'].median():.2f}",
                 "× SARL": interval,
                 "processor, s": f"{part['cpu_s'].median():.2f}",
                 "GoS, %": with_interval(*t_interval(part["gos"].to_numpy()[:, None])),
-                "lost races in training, %": f"{part['conflicts'].median():.2f}",
+                "aborts, %": f"{part['conflicts'].median():.2f}",
                 "violations": f"{part['violations'].sum():.0f}",
             }
         )
     caption = (
-        f"n = {len(ratio)} repeats and seeds in turn; medians, GoS the mean; brackets: 95 % interval over "
-        "repeats (bootstrap of the median of paired ratios; Student's t of the mean GoS). Step `actors` of "
-        "the study."
+        f"n = {len(ratio)} repeats and seeds in turn; medians, GoS the mean. Actors and share of the decisions: of the "
+        "busiest agent; aborts: lost races in training. Brackets: 95 % interval over repeats (bootstrap of the median "
+        "of paired ratios; Student's t of the mean GoS). Step `actors` of the study."
     )
     return Table(pd.DataFrame(table), caption)
 

@@ -77,10 +77,10 @@ def study_jobs(study: str, scenario: str, seed: int) -> list[Job]:
         Job("40_failure_causes", reading),
         Job("50_baselines_and_bound", reading),
         Job("60_asynchrony", reading),
+        Job("70_robustness", reading),
         Job("75_failures", reading),
         Job("80_performance", reading),
         Job("85_scale_and_reliability", reading),
-        Job("70_robustness", reading),
         *(Job("20_train", {"method": method, **training}) for method in ("sarl", "amarl")),
     ]
 

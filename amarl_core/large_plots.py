@@ -39,7 +39,7 @@ def load_chunks(folder: Path, part: str) -> pd.DataFrame:
 
 
 def _missing(folder: Path, part: str) -> str:
-    return f"{COMMANDS[part]} --study {folder.name} {TAKES[part]}."
+    return f"`{COMMANDS[part]} --study {folder.name}` {TAKES[part]}."
 
 
 def scale_table(folder: Path) -> Table | Note:

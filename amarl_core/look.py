@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -145,7 +146,7 @@ class Picture:
         return (
             f'<figure class="picture"><picture>{source}<img src="{_data(self.figure)}" '
             f'alt="{html.escape(self.alt, quote=True)}"></picture>'
-            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+            f"<figcaption>{prose(self.caption)}</figcaption></figure>"
         )
 
 
@@ -210,12 +211,13 @@ class Table:
             for number, row in enumerate(self.frame.astype(object).to_dict("records"))
         )
         caption = (
-            f'<caption style="caption-side: bottom; text-align: left">{html.escape(self.caption)}</caption>'
+            f'<caption style="caption-side: bottom; text-align: left">{prose(self.caption)}</caption>'
             if self.caption
             else ""
         )
+        kind = "figures dense" if len(self.frame.columns) > MANY_COLUMNS else "figures"
         return (
-            f'<div class="scroll"><table class="figures">{caption}<thead><tr>{head}</tr></thead>'
+            f'<div class="scroll"><table class="{kind}">{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>"
         )
 
@@ -231,6 +233,15 @@ def _cell(tag: str, value: object, is_text: bool) -> str:
     mark = {"met": ' class="met"', "not met": ' class="unmet"'}.get(str(value), "")
     style = ' class="text" style="text-align: left"' if is_text and not mark else mark
     return f"<{tag}{style}>{html.escape(str(value))}</{tag}>"
+
+
+MANY_COLUMNS = 7
+"""A table with more of them is set smaller on a page."""
+
+
+def prose(text: str) -> str:
+    """Write a sentence as HTML: nothing in it is markup but `code` between backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def with_interval(mean: float, low: float, high: float, digits: int = 2) -> str:
@@ -261,7 +272,7 @@ class Answer:
     text: str
 
     def _repr_html_(self) -> str:
-        return f'<div class="answer"><p><strong>Answer.</strong> {html.escape(self.text)}</p></div>'
+        return f'<div class="answer"><p><strong>Answer.</strong> {prose(self.text)}</p></div>'
 
 
 @dataclass(frozen=True)
@@ -271,7 +282,7 @@ class Note:
     text: str
 
     def _repr_html_(self) -> str:
-        return f'<p class="note">{html.escape(self.text)}</p>'
+        return f'<p class="note">{prose(self.text)}</p>'
 
 
 def or_note(show: Callable[[pd.DataFrame], Shown]) -> Callable[[pd.DataFrame], Shown | Note]:

@@ -7,7 +7,9 @@
 
 import argparse
 import logging
+import resource
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -327,7 +329,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for chatty in ("audit", "bound_program"):
         logging.getLogger(f"amarl_core.{chatty}").setLevel(logging.WARNING)
-    info = read_json(options.folder / "study.json")
+    info, began = read_json(options.folder / "study.json"), time.perf_counter()
     try:
         if options.step == "train":
             train_step(options.folder, info, options.method, options.seed)
@@ -345,6 +347,14 @@ def main(arguments: Iterable[str] | None = None) -> int:
     except AmarlError as error:
         log.error("%s", error)
         return 2
+    named = (options.step, options.method, options.seed, options.day, options.part)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    log.info(
+        "step %s took %.0f s, and %.0f s of processor",
+        " ".join(str(name) for name in named if name is not None),
+        time.perf_counter() - began,
+        sum(each.ru_utime + each.ru_stime for each in used),
+    )
     return 0
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from fake_study import shared_study
 
-from amarl_core import failure_plots, learning_plots, plots, records, stats
+from amarl_core import failure_plots, learning_plots, look, plots, records, stats
 from amarl_core.errors import RunError
 from amarl_core.runs import read_frame, read_json, write_json
 
@@ -176,6 +176,10 @@ def test_intervals_hold_the_mean_and_one_value_has_none():
     assert low < mean < high
     mean, low, high = plots.interval(np.array([[98.0]]))
     assert mean == 98.0 and np.isnan(low) and np.isnan(high)
+
+
+def test_a_sentence_has_no_markup_but_code_between_backticks():
+    assert look.prose("<b> & `a < b` of `x`") == "&lt;b&gt; &amp; <code>a &lt; b</code> of <code>x</code>"
 
 
 def test_a_picture_is_one_line_of_data_and_needs_no_network(outcomes):
