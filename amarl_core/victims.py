@@ -22,6 +22,7 @@ from amarl_core.files import sweep
 from amarl_core.integrity import files_below
 from amarl_core.policy import read_weights
 from amarl_core.runs import RunFolder, read_frame, read_json, record_name
+from amarl_core.trials import DIGEST_LENGTH
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ SERVED_DAYS = 10
 SEED = 7
 NOTEBOOK = "40_failure_causes"
 WALL_CLOCK = ["wall_s", "wait_s", "idle_s", "update_s", "rollout_s"]
+DIGEST = re.compile(rf"/[0-9a-f]{{{DIGEST_LENGTH}}}/")
 MADE_ON = re.compile(r" on \d{4}-\d\d-\d\d \d\d:\d\d\.")
 
 
@@ -128,9 +130,12 @@ def evaluate_results(folder: Path) -> dict[str, object]:
 
 def batch_results(folder: Path) -> dict[str, object]:
     """Return what a study leaves that depends neither on the clock nor on the order of threads: which files there are,
-    SARL (one agent) and its days in order of arrival, the rules, and that the audit found nothing."""
+    SARL (one agent) and its days in order of arrival, the rules, both of them under shifts, and that the audit found
+    nothing."""
     study = folder / "smoke"
-    found: dict[str, object] = {"files": [str(path.relative_to(study)) for path in files_below(study)]}
+    found: dict[str, object] = {"files": names_below(study)}
+    shifts = read_frame(study / "robustness.parquet")
+    found["shifts"] = shifts[shifts["method"] != "amarl"].reset_index(drop=True)
     info = read_json(study / "study.json")
     found["study"] = {name: value for name, value in info.items() if name not in ("started", "seconds")}
     audits = read_frame(study / "audits.parquet")
@@ -143,6 +148,11 @@ def batch_results(folder: Path) -> dict[str, object]:
     for method in METHODS:
         found[f"{method} is"] = read_json(study / method / "seed=0" / "status.json")["status"]
     return found
+
+
+def names_below(study: Path) -> list[str]:
+    """List all files; the name of a trial's folder is a digest of AMARL's run, whose threads race, and not compared."""
+    return sorted(DIGEST.sub("/<digest>/", str(path.relative_to(study))) for path in files_below(study))
 
 
 def export_results(folder: Path) -> dict[str, object]:

@@ -26,11 +26,12 @@ from amarl_core.perf_records import FRAMES, load_performance
 from amarl_core.performance import PLANS
 from amarl_core.records import load_study
 from amarl_core.robustness import COMPARED_RULES
-from amarl_core.runs import RunFolder, read_frame, read_json, record_name
+from amarl_core.runs import RunFolder, read_frame, read_json, record_name, write_frame
 from amarl_core.scenario import OVERLAYS_FOLDER, load_scenario
 from amarl_core.steps import VARIANTS
 from amarl_core.study import PROFILES, run_study
 from amarl_core.teams import load_run
+from amarl_core.victims import batch_results, differences
 
 DAYS = ["test-weekday", "test-weekend"]
 
@@ -247,6 +248,20 @@ def test_a_relative_root_is_where_the_caller_stands(tmp_path, monkeypatch):
     with pytest.raises(StopIteration):
         run_study("smoke", root="here")
     assert seen == [str(tmp_path / "here" / "smoke")]
+
+
+def test_what_kills_must_not_change_of_a_study_is_known_whatever_its_trials_are_called(done, tmp_path):
+    """The digest of a trial is that of AMARL's run among others, which no two studies share."""
+    folder = shutil.copytree(done, tmp_path / "smoke")
+    for number, trial in enumerate(sorted((folder / "shifts" / "shift").iterdir(), reverse=True)):
+        trial.rename(trial.with_name(f"{number:012x}"))
+    expected = batch_results(done.parent)
+    assert differences(batch_results(tmp_path), expected) == []
+    next(folder.glob("shifts/shift/*/outcome.json")).unlink()
+    shifts = read_frame(folder / "robustness.parquet")
+    shifts.loc[shifts["method"] == "sarl", "accepted"] += 1
+    write_frame(folder / "robustness.parquet", shifts)
+    assert differences(batch_results(tmp_path), expected) == ["files", "shifts"]
 
 
 def test_a_run_that_is_deleted_is_trained_timed_and_tested_again(done, tmp_path, monkeypatch):
