@@ -31,6 +31,9 @@ from amarl_core.errors import AmarlError, RunError
 from amarl_core.files import storing, sweep_one, write_text, write_whole
 from amarl_core.runs import usable_cores
 
+PAPER_PAGES = ("90_reproduce_paper", "30_gos_curves", "40_failure_causes", "50_baselines_and_bound")
+"""Pages that are made first, while what goes beyond the paper is not measured yet."""
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 REPORTS = ROOT / "reports"
@@ -232,27 +235,33 @@ def reproduce(profile: str, study: str, reports: Path) -> None:
 
     if profile not in PROFILES:
         raise RunError(f"there is no profile {profile!r}; expected one of {', '.join(PROFILES)}")
-    begun = time.perf_counter()
+    begun, command = time.perf_counter(), f"make reproduce{'' if profile == 'full' else f' PROFILE={profile}'}"
+
+    def show(folder: Path, first: bool = False) -> str:
+        index = pages(study if reports == REPORTS else str(folder), reports, command, PAPER_PAGES if first else ())
+        return os.path.relpath(index)
+
+    def show_paper(folder: Path) -> None:
+        say(f"What the paper compares was done in {time.perf_counter() - begun:.0f} s; its pages")
+        say(f"Open {show(folder, first=True)}. What goes beyond the paper is measured now")
+
     say(f"Study {study!r}, profile {profile}: training, tests and audit")
-    folder = run_study(profile, study, root=reports / "runs")
+    is_short = profile == "smoke"  # its pages would take longer than all of it
+    folder = run_study(profile, study, root=reports / "runs", at_paper=None if is_short else show_paper)
     say(f"Study done in {time.perf_counter() - begun:.0f} s; pages")
     write_headline(folder, reports)
-    index = pages(
-        study if reports == REPORTS else str(folder),
-        reports,
-        f"make reproduce{'' if profile == 'full' else f' PROFILE={profile}'}",
-    )
-    say(f"Done in {time.perf_counter() - begun:.0f} s. Open {os.path.relpath(index)}")
+    say(f"Open {show(folder)}. Done in {time.perf_counter() - begun:.0f} s")
 
 
-def pages(study_name: str, reports: Path, command: str) -> Path:
-    """Make all pages of a study that exists, and the index."""
+def pages(study_name: str, reports: Path, command: str, only: Sequence[str] = ()) -> Path:
+    """Make the pages of a study that exists, all or only those of some notebooks, and the index."""
     from amarl_core.export import write_index
     from amarl_core.records import load_study
 
     study = load_study(study_name)
-    made = make_pages(study_jobs(study_name, study.info["scenario"], study.seeds[0]), reports)
-    return write_index(study_name, made, reports, command)
+    jobs = study_jobs(study_name, study.info["scenario"], study.seeds[0])
+    made = make_pages([job for job in jobs if not only or job.notebook in only], reports)
+    return write_index(study_name, made, reports, command, is_whole=not only)
 
 
 def figures(study_name: str, folder: Path) -> list[Path]:

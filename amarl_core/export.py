@@ -21,7 +21,7 @@ from amarl_core.failure_plots import failure_causes
 from amarl_core.files import write_text
 from amarl_core.paper import REFERENCE, gather, headline_table
 from amarl_core.plots import figure_2
-from amarl_core.records import load_study
+from amarl_core.records import load_study, seconds_to_paper
 from amarl_core.targets import verdict
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -131,7 +131,7 @@ def _today() -> str:
     return time.strftime("%Y-%m-%d %H:%M")
 
 
-def write_index(study_name: str, pages: Sequence[Page], reports: Path, command: str) -> Path:
+def write_index(study_name: str, pages: Sequence[Page], reports: Path, command: str, is_whole: bool = True) -> Path:
     """Write `index.html`: the headline table, the two main figures, and the way to the pages.
 
     Args:
@@ -139,6 +139,7 @@ def write_index(study_name: str, pages: Sequence[Page], reports: Path, command: 
         pages: pages in the order of the list.
         reports: folder of the pages.
         command: the command that made all this.
+        is_whole: whether nothing of the study is still being measured.
 
     Returns:
         The path of the index.
@@ -154,7 +155,9 @@ def write_index(study_name: str, pages: Sequence[Page], reports: Path, command: 
         pictures=[figure_2(evidence.arrival3), failure_causes(evidence.arrival3)],
         pages=pages,
         study=study,
-        minutes=f"{study.info['seconds'] / 60:.1f}",
+        minutes=f"{seconds_to_paper(study) / 60:.1f}",
+        total_minutes=f"{study.info['seconds'] / 60:.1f}",
+        is_whole=is_whole,
         audited=len(evidence.audits),
         colophon=study_colophon(study),
         css=_style(),

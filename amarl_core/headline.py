@@ -23,6 +23,7 @@ from amarl_core.records import (
     load_robustness,
     load_study,
     load_verdicts,
+    seconds_to_paper,
 )
 from amarl_core.reliability import kills_summary, soak_summary
 from amarl_core.robust_verdict import summary
@@ -72,6 +73,7 @@ def headline(evidence: Evidence) -> dict:
         "profile": study.info["profile"],
         "command": study.info["command"],
         "reproduce_s": study.info["seconds"],
+        "reproduce_paper_s": seconds_to_paper(study),
         "soak": soak_summary(study.folder.parent / "soak"),
         "kills": kills_summary(study.folder.parent / "kills"),
     }

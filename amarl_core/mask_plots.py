@@ -16,6 +16,7 @@ from amarl_core.look import (
     legend_below,
     method_name,
     new_figure,
+    or_note,
 )
 from amarl_core.records import METHODS
 from amarl_core.routing import MASKS
@@ -29,6 +30,7 @@ def _first_plans(masks: pd.DataFrame) -> pd.DataFrame:
     return masks[masks["attempts"] == 1]
 
 
+@or_note
 @drawing
 def mask_figure(masks: pd.DataFrame) -> Picture:
     """Draw failures by cause, and GoS by training day, for every mask and both methods.
@@ -83,6 +85,7 @@ def _draw_learning(axes: Axes, masks: pd.DataFrame) -> None:
     axes.set(xlabel="training day", ylabel="grade of service (%)", xticks=range(1, len(days) + 1))
 
 
+@or_note
 def mask_table(masks: pd.DataFrame) -> Table:
     """GoS with three attempts and with one, before training, decisions, and time on one thread, by mask and method."""
     rows = []

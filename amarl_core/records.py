@@ -91,6 +91,11 @@ def load_study(name: str | Path, smoke: bool = False) -> Study:
     return Study(folder, info, tuple(seeds), tuple(days))
 
 
+def seconds_to_paper(study: Study) -> float:
+    """Return how long it took until the records of the paper's pages were there; of an older study, the whole."""
+    return study.info.get("seconds_to_paper", study.info["seconds"])
+
+
 def _finished_seeds(folder: Path) -> set[int]:
     runs = [RunFolder(path) for path in folder.glob("seed=*")]
     return {int(run.path.name.partition("=")[2]) for run in runs if run.is_finished}
@@ -292,17 +297,24 @@ def load_forms(study: Study) -> pd.DataFrame:
 
 def load_masks(study: Study) -> pd.DataFrame:
     """Read the ablation of action masks; see `ablate_masks.mask_ablation` for its columns."""
-    return read_frame(study.folder / "masks.parquet")
+    return _read_or_note(study, "masks", "masks")
+
+
+def _read_or_note(study: Study, name: str, step: str) -> pd.DataFrame:
+    """Read a record that a step writes; a study without it gives an empty frame with a note."""
+    if (study.folder / f"{name}.parquet").exists():
+        return read_frame(study.folder / f"{name}.parquet")
+    empty = pd.DataFrame()
+    command = f"python -m amarl_core.steps {step} {study.folder}"
+    empty.attrs["note"] = f"Not measured in this study yet: `{command}` takes some minutes."
+    return empty
 
 
 def _robust(study: Study, name: str) -> pd.DataFrame:
-    """Read one of the records of the step `robustness`; a study without it gives an empty frame with a note."""
-    if not (study.folder / f"{name}.parquet").exists():
-        empty = pd.DataFrame()
-        command = f"python -m amarl_core.steps robustness {study.folder}"
-        empty.attrs["note"] = f"Not measured in this study yet: `{command}` takes some minutes."
-        return empty
-    frame = read_frame(study.folder / f"{name}.parquet")
+    """Read one of the records of the step `robustness`."""
+    frame = _read_or_note(study, name, "robustness")
+    if frame.empty:
+        return frame
     is_rule = ~frame["method"].isin(METHODS)
     return frame[frame["day"].isin(study.days) & (is_rule | frame["seed"].isin(study.seeds))]
 

@@ -1,7 +1,8 @@
 """The study of the paper, from training to `headline.json`: settings -> run folders -> records that notebooks read.
 
-Every heavy step runs in a fresh process (`python -m amarl_core.steps <step> ...`), so that timings do not inherit
-another step's memory, and a step whose records are complete is loaded instead of repeated.
+What the paper compares comes first, so that its pages can be read while the rest is measured. Every heavy step runs in
+a fresh process (`python -m amarl_core.steps <step> ...`), so that timings do not inherit another step's memory, and a
+step whose records are complete is loaded instead of repeated.
 """
 
 import logging
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +32,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 SECONDS_TO_SAVE = 10.0
 """How long a step may take to end by itself after Ctrl-C."""
 
-TIMED = {
-    "duel": "duel.parquet",
-    "stock": "stock.json",
+PAPER = {"duel": "duel.parquet", "stock": "stock.json"}
+TIMED = PAPER | {
     "forms": "forms/trained.json",
     "asynchrony": "asynchrony.parquet",
     "masks": "masks.parquet",
@@ -42,7 +43,8 @@ TIMED = {
     "performance": "performance/performance.json",
     "scale": "scale.parquet",
 }
-"""Steps that nothing runs beside, since they are timed, and the record that each of them writes last."""
+"""Steps that nothing runs beside, since they are timed, and the record that each of them writes last; those of the
+paper's pages first."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,17 @@ PROFILES = {
 }
 
 
-def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT) -> Path:
+def run_study(
+    profile: str, name: str | None = None, root: Path = PROJECT / ROOT, at_paper: Callable[[Path], None] | None = None
+) -> Path:
     """Do everything that is not done yet; return the study's folder.
 
     Args:
         profile: `full`, `quick` or `smoke`.
         name: of the study's folder below `root`; the profile's by default.
         root: where studies live.
+        at_paper: called with the folder as soon as the records of the paper's pages are there, unless they were there
+            at the start; its time does not count as the study's.
 
     Raises:
         RunError: an unknown profile, another profile's study under this name, or a step that failed.
@@ -95,47 +101,93 @@ def run_study(profile: str, name: str | None = None, root: Path = PROJECT / ROOT
     folder = (Path(root) / (name or profile)).resolve()
     sweep(folder)
     info = _begin(folder, profile, plan)
-    for seed in plan.seeds:
-        for method in METHODS:
-            if not RunFolder(folder / method / f"seed={seed}").is_finished:
-                for stale in (f"audits_seed={seed}", "duel", "asynchrony", "robustness"):  # they describe another run
-                    (folder / f"{stale}.parquet").unlink(missing_ok=True)
-                shutil.rmtree(folder / DISRUPTIONS, ignore_errors=True)
-                _step("train", folder, f"--method={method}", f"--seed={seed}")
-    timed = [step for step, mark in TIMED.items() if not (folder / mark).exists()]
-    if timed and not plan.apart:
-        _step("several", folder, f"--part={','.join(timed)}")
-    for step in timed if plan.apart else ():
-        _step(step, folder)
-    _together(_untimed(folder, info))
-    if not (folder / "robustness.parquet").exists():
-        _step("robustness", folder)  # two processes of its own
-    _put_together(folder)
-    write_json(folder / "study.json", info | {"seconds": info.get("seconds", 0.0) + time.time() - began})
+    is_new = not _has_paper(folder, info)
+    try:
+        _train(folder, plan)
+        _timed(folder, plan, PAPER if plan.apart else TIMED)
+        _together(_left(_of_the_paper(folder, info)))
+        _join_audits(folder)
+        if is_new:
+            info["seconds_to_paper"] = info["seconds"] + time.time() - began
+            write_json(folder / "study.json", info)
+        if is_new and at_paper is not None:
+            aside = time.time()
+            at_paper(folder)
+            began += time.time() - aside
+        _timed(folder, plan, TIMED)
+        _together(_left(_beyond_the_paper(folder, info)))
+        if not (folder / "robustness.parquet").exists():
+            _step("robustness", folder)  # two processes of its own
+        _join_forms(folder)
+    finally:  # what an interrupted call took counts, too
+        write_json(folder / "study.json", info | {"seconds": info["seconds"] + time.time() - began})
     return folder
 
 
-def _untimed(folder: Path, info: dict) -> list[tuple]:
-    """List the steps that may run side by side and are not done yet, the longest first: no core waits for the last."""
+def _has_paper(folder: Path, info: dict) -> bool:
+    """Whether the records of the paper's pages are there."""
+    runs = [RunFolder(folder / method / f"seed={seed}") for seed in info["seeds"] for method in METHODS]
+    timed = all((folder / record).exists() for record in PAPER.values())
+    return timed and all(run.is_finished for run in runs) and not _left(_of_the_paper(folder, info))
+
+
+def _train(folder: Path, plan: Profile) -> None:
+    """Train what is not trained yet, and remove what describes a run that is gone."""
+    for seed in plan.seeds:
+        for method in METHODS:
+            if not RunFolder(folder / method / f"seed={seed}").is_finished:
+                for stale in (f"audits_seed={seed}", "duel", "asynchrony", "robustness"):
+                    (folder / f"{stale}.parquet").unlink(missing_ok=True)
+                shutil.rmtree(folder / DISRUPTIONS, ignore_errors=True)
+                _step("train", folder, f"--method={method}", f"--seed={seed}")
+
+
+def _timed(folder: Path, plan: Profile, steps: Iterable[str]) -> None:
+    """Do those of the timed steps that are not done yet, one after the other."""
+    left = [step for step in steps if not (folder / TIMED[step]).exists()]
+    if left and not plan.apart:
+        _step("several", folder, f"--part={','.join(left)}")
+    for step in left if plan.apart else ():
+        _step(step, folder)
+
+
+def _of_the_paper(folder: Path, info: dict) -> dict[tuple, Path]:
+    """List the steps behind the paper's pages that may run side by side, each with the record that it writes last.
+
+    The longest come first: no core waits for the last.
+    """
     steps = {("rules", folder): folder / "baselines" / "audits.parquet"}
     steps |= {("bound", folder, f"--day={day}"): bound_file(folder, day) for day in two_days(info)}
-    steps |= {("test", folder, f"--seed={seed}"): folder / f"audits_seed={seed}.parquet" for seed in info["seeds"]}
-    steps |= {("serve_forms", folder, f"--part={part}"): folder / "forms" / f"{part}.parquet" for part in FORM_PARTS}
-    steps |= {
+    tests = {f"seed={seed}": folder / f"audits_seed={seed}.parquet" for seed in info["seeds"]}
+    return steps | {("test", folder, f"--{seed}"): mark for seed, mark in tests.items()}
+
+
+def _beyond_the_paper(folder: Path, info: dict) -> dict[tuple, Path]:
+    """List the other steps that may run side by side."""
+    steps = {("serve_forms", folder, f"--part={part}"): folder / "forms" / f"{part}.parquet" for part in FORM_PARTS}
+    return steps | {
         ("disrupt", folder, f"--part={part}"): folder / DISRUPTIONS / f"failures_{part}.parquet"
         for part in parts_of(info)
     }
+
+
+def _left(steps: dict[tuple, Path]) -> list[tuple]:
+    """Return the steps that are not done yet."""
     return [step for step, mark in steps.items() if not mark.exists()]
 
 
-def _put_together(folder: Path) -> None:
-    """Write the records that notebooks read from those of the steps."""
-    forms = [read_frame(folder / "forms" / f"{part}.parquet") for part in FORM_PARTS]
-    write_frame(folder / "forms.parquet", pd.concat(forms, ignore_index=True))
+def _join_audits(folder: Path) -> None:
+    """Write audits and verdicts of all methods, which notebooks read, from those of the steps."""
     for name in ("audits", "verdicts"):
         parts = [read_frame(path) for path in sorted(folder.glob(f"{name}_seed=*.parquet"))]
         rules = read_frame(folder / "baselines" / f"{name}.parquet")
         write_frame(folder / f"{name}.parquet", pd.concat([*parts, rules], ignore_index=True))
+
+
+def _join_forms(folder: Path) -> None:
+    """Write what all forms accepted, which notebooks read, from the parts."""
+    forms = [read_frame(folder / "forms" / f"{part}.parquet") for part in FORM_PARTS]
+    write_frame(folder / "forms.parquet", pd.concat(forms, ignore_index=True))
 
 
 def _begin(folder: Path, profile: str, plan: Profile) -> dict:

@@ -37,6 +37,7 @@ SEED = 7
 NOTEBOOK = "40_failure_causes"
 WALL_CLOCK = ["wall_s", "wait_s", "idle_s", "update_s", "rollout_s"]
 DIGEST = re.compile(rf"/[0-9a-f]{{{DIGEST_LENGTH}}}/")
+CLOCKED = ("started", "seconds", "seconds_to_paper")
 MADE_ON = re.compile(r" on \d{4}-\d\d-\d\d \d\d:\d\d\.")
 
 
@@ -137,7 +138,7 @@ def batch_results(folder: Path) -> dict[str, object]:
     shifts = read_frame(study / "robustness.parquet")
     found["shifts"] = shifts[shifts["method"] != "amarl"].reset_index(drop=True)
     info = read_json(study / "study.json")
-    found["study"] = {name: value for name, value in info.items() if name not in ("started", "seconds")}
+    found["study"] = {name: value for name, value in info.items() if name not in CLOCKED}
     audits = read_frame(study / "audits.parquet")
     found["audits"] = audits[["method", "seed", "day", "variant", "requests", "violations"]]
     found |= {f"sarl/{name}": value for name, value in train_results(study / "sarl" / "seed=0").items()}

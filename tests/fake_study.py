@@ -431,6 +431,7 @@ def write_study(reports: Path, name: str = "fake", seeds: tuple[int, ...] = (0, 
             "scenario": "montreal",
             "started": "2026-02-03T10:00:00",
             "seconds": 312.5,
+            "seconds_to_paper": 150.0,
             "command": "make reproduce PROFILE=smoke",
         },
     )
@@ -464,7 +465,7 @@ def shared_pages() -> Path:
 
     _study_jobs = batch.study_jobs
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("amarl_core.study.run_study", lambda profile, name, root: study)
+        patch.setattr("amarl_core.study.run_study", lambda profile, name, root, at_paper: study)
         patch.setattr(batch, "study_jobs", smoke_jobs)
         batch.reproduce("smoke", study.name, reports)
     return reports

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from fake_study import shared_pages, shared_study
 
-from amarl_core import batch
+from amarl_core import batch, study
 from amarl_core.errors import RunError
 from amarl_core.runs import read_json
 
@@ -105,6 +105,23 @@ def test_reproduce_writes_every_page_the_index_and_the_headline():
     assert sum(headline["verdicts"]["amarl"].values()) == pytest.approx(100)
     assert {"sarl", "amarl", "sarl-async", "amarl-sync"} <= set(headline["forms"])
     assert headline["masks"]["reachable"]["amarl"]["gos_mean"] > headline["masks"]["delay"]["amarl"]["gos_mean"]
+
+
+def test_the_pages_of_the_paper_are_made_before_the_rest_is_measured(tmp_path, monkeypatch, capsys):
+    folder, made = shared_study(), []
+
+    def run(profile, name, root, at_paper):
+        at_paper(folder)
+        made.append("the rest")
+        return folder
+
+    monkeypatch.setattr(study, "run_study", run)
+    monkeypatch.setattr(batch, "make_pages", lambda jobs, reports: made.append([job.notebook for job in jobs]) or [])
+    batch.reproduce("quick", "quick", tmp_path)
+    assert made[0] == list(batch.PAPER_PAGES) and made[1] == "the rest" and len(made[2]) > 10
+    said = capsys.readouterr().out.splitlines()
+    assert "beyond the paper is measured now" in said[2] and said[-1].startswith("Open ") and len(said) == 5
+    assert (tmp_path / "headline.json").exists()
 
 
 def test_figures_for_the_readme_are_small(tmp_path):

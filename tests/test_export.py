@@ -8,9 +8,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from fake_study import shared_pages
+from fake_study import shared_pages, shared_study
 
 from amarl_core import export
+from amarl_core.export import write_index
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -101,6 +102,17 @@ def test_question_and_answer_stand_before_everything_else():
     text = (shared_pages() / "90_reproduce_paper.html").read_text(encoding="utf-8")
     places = [text.index(part) for part in ("<h1", "Question.", "Answer.", "On this page", "<h2", "<img")]
     assert places == sorted(places)
+
+
+def test_an_index_of_the_first_pages_says_that_the_rest_is_being_measured(tmp_path):
+    waiting, whole = (
+        write_index(str(shared_study()), [], tmp_path, "make reproduce", is_whole=is_whole).read_text(encoding="utf-8")
+        for is_whole in (False, True)
+    )
+    assert "in 2.5 minutes; <strong>what goes beyond the paper is still being" in waiting
+    assert "headline.json" not in waiting, "it is written last"
+    assert "in 2.5 minutes, all of the study took 5.2. An independent audit" in " ".join(whole.split())
+    assert "headline.json" in whole and "still being" not in whole
 
 
 def test_the_index_leads_to_every_page_and_shows_headline_and_figures():

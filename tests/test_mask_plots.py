@@ -1,5 +1,7 @@
 """The figure and the table of the action masks: their numbers are those of the records."""
 
+from dataclasses import replace
+
 import pytest
 from fake_study import shared_study
 
@@ -33,3 +35,9 @@ def test_the_table_has_a_row_for_every_mask_and_method(masks):
     assert row["GoS, %"] == f"{100 * part[part['attempts'] == 3]['gos'].mean():.2f}"
     assert row["one attempt"] == f"{100 * part[part['attempts'] == 1]['gos'].mean():.2f}"
     assert row["µs a request"] == f"{part['us_per_request'].mean():.2f}"
+
+
+def test_a_study_that_has_not_come_to_the_masks_yet_says_so(tmp_path):
+    study = replace(load_study(shared_study()), folder=tmp_path)
+    for show in (mask_plots.mask_figure, mask_plots.mask_table):
+        assert f"python -m amarl_core.steps masks {tmp_path}" in show(load_masks(study)).text

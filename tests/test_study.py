@@ -190,7 +190,9 @@ def test_a_second_study_loads_and_repeats_nothing(done, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in done.rglob("*.parquet")}
     for name in ("audits", "verdicts", "forms"):  # put together again from the parts
         files.pop(done / f"{name}.parquet")
-    assert run_study("smoke", root=done.parent) == done
+    before = read_json(done / "study.json")
+    assert run_study("smoke", root=done.parent, at_paper=no_processes) == done
+    assert read_json(done / "study.json")["seconds_to_paper"] == before["seconds_to_paper"] < before["seconds"]
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
@@ -250,6 +252,36 @@ def test_a_relative_root_is_where_the_caller_stands(tmp_path, monkeypatch):
     assert seen == [str(tmp_path / "here" / "smoke")]
 
 
+def test_the_paper_comes_first_and_its_pages_once(done, tmp_path, monkeypatch):
+    """The rest of the study is not there yet when the pages of the paper are made, and a call that only does the rest
+    does not make them again; the seconds of a call that failed count."""
+    folder, steps, shown = shutil.copytree(done, tmp_path / "smoke"), [], []
+    monkeypatch.setitem(PROFILES, "smoke", replace(PROFILES["smoke"], apart=True))
+    for name in ("duel", "audits_seed=0", "masks", "robustness"):
+        (folder / f"{name}.parquet").rename(folder / f"{name}.kept")
+
+    def pretend(named):
+        for step, *_ in named:
+            steps.append(step)
+            if step == "masks":
+                raise RunError("the machine is switched off")
+            name = "audits_seed=0" if step == "test" else step
+            (folder / f"{name}.kept").rename(folder / f"{name}.parquet")
+
+    monkeypatch.setattr(study, "_together", pretend)
+    before = read_json(folder / "study.json")["seconds"]
+    with pytest.raises(RunError, match="switched off"):
+        run_study("smoke", root=tmp_path, at_paper=lambda place: shown.append((place, list(steps))))
+    assert shown == [(folder.resolve(), ["duel", "test"])] and steps[-1] == "masks"
+    stopped = read_json(folder / "study.json")
+    assert before < stopped["seconds_to_paper"] <= stopped["seconds"]
+    steps.clear()
+    monkeypatch.setattr(study, "_together", lambda named: steps.extend(step for step, *_ in named))
+    run_study("smoke", root=tmp_path, at_paper=no_processes)
+    assert steps == ["masks", "robustness"]
+    assert read_json(folder / "study.json")["seconds_to_paper"] == stopped["seconds_to_paper"]
+
+
 def test_what_kills_must_not_change_of_a_study_is_known_whatever_its_trials_are_called(done, tmp_path):
     """The digest of a trial is that of AMARL's run among others, which no two studies share."""
     folder = shutil.copytree(done, tmp_path / "smoke")
@@ -271,7 +303,8 @@ def test_a_run_that_is_deleted_is_trained_timed_and_tested_again(done, tmp_path,
     steps = []
     monkeypatch.setattr(study, "_together", steps.extend)
     run_study("smoke", root=tmp_path)
-    assert [(step, *options) for step, _, *options in steps] == [
+    # nothing is really done, so that steps that are timed are asked for in both parts of the study
+    assert list(dict.fromkeys((step, *options) for step, _, *options in steps)) == [
         ("train", "--method=sarl", "--seed=0"),
         ("several", "--part=duel,asynchrony,reaction"),
         ("test", "--seed=0"),
