@@ -29,6 +29,7 @@ from amarl_core.reliability import kills_summary, soak_summary
 from amarl_core.robust_verdict import summary
 from amarl_core.runs import read_json, write_json
 from amarl_core.scenario import load_scenario
+from amarl_core.seed_tables import seeds_summary
 from amarl_core.verdict_plots import verdict_shares
 
 
@@ -74,6 +75,7 @@ def headline(evidence: Evidence) -> dict:
         "command": study.info["command"],
         "reproduce_s": study.info["seconds"],
         "reproduce_paper_s": seconds_to_paper(study),
+        "ten_seeds": seeds_summary(study.folder.parent),
         "soak": soak_summary(study.folder.parent / "soak"),
         "kills": kills_summary(study.folder.parent / "kills"),
     }
