@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from amarl_core.intervals import BAND
-from amarl_core.look import Answer, Picture, Table, drawing, finish, legend_below, new_figure
+from amarl_core.look import Answer, Picture, Table, drawing, finish, legend_below, new_figure, with_interval
 from amarl_core.plots import interval
 from amarl_core.records import METHODS, gos_by_day
 
@@ -181,7 +181,7 @@ def forms_table(table: pd.DataFrame) -> Table:
         rows.append(
             [
                 FORM_NAMES[form],
-                f"{mean:.2f} [{low:.2f}, {high:.2f}]",
+                with_interval(mean, low, high),
                 f"{runs['train_s'].median():.1f}",
                 *[
                     "" if np.isnan(extra[c]) else f"{extra[c]:,.{d}f}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amarl_core.look import clock
-from amarl_core.records import METHODS, Study
+from amarl_core.records import METHODS, Study, seconds_to_paper
 from amarl_core.runs import provenance, read_json
 
 _SHORT = ("python", "platform", "processor", "cores", "git_commit")
@@ -59,7 +59,7 @@ def study_colophon(study: Study, full: bool = False) -> Colophon:
     entries = [
         ("study", f"{study.name} (profile {info['profile']}), scenario {info['scenario']}"),
         ("command", str(info["command"])),
-        ("started", f"{info['started']}, {clock(info['seconds'])} for training, tests and audit"),
+        ("started", f"{info['started']}, {clock(seconds_to_paper(study))} for training, tests and audit"),
         ("seeds", ", ".join(map(str, study.seeds))),
         ("held-out days", ", ".join(study.days)),
     ]

@@ -19,6 +19,7 @@ from amarl_core.look import (
     method_name,
     new_figure,
     service_name,
+    signed,
 )
 from amarl_core.paper import Evidence, interval_text
 from amarl_core.plots import interval
@@ -208,7 +209,7 @@ def field_answer(evidence: Evidence, bounds: pd.DataFrame) -> Answer:
         f"points "
         f"more. The best of {len(evidence.rules())} rules, {method_name(best)}, accepts {matrices[best].mean():.2f} "
         f"%, and "
-        f"AMARL accepts {word} that ({gain:+.2f} points [{low:+.2f}, {high:+.2f}]). It needs no training. "
+        f"AMARL accepts {word} that ({signed(gain, low, high, unit=' points')}). It needs no training. "
         f"No policy, not even one that knows the future, accepts more than {_upper(bounds)}; {method_name(best)} "
         f"closes "
         f"{closed_share(evidence, bounds, best):.0f} % of the distance from shortest feasible path to that bound, "

@@ -16,7 +16,10 @@ from amarl_core.stats import bootstrap_ci, paired_difference_ci
 ENOUGH = 10
 """From so many seeds (or days) on the bootstrap is used; below, its 95 % intervals of a mean cover 90 % or less."""
 
-BAND = f"95 % interval over seeds and days (Student's t below {ENOUGH}, else bootstrap)"
+FEWEST = 3
+"""Below so many seeds and so many days there is no interval: Student's with one degree of freedom says nothing."""
+
+BAND = f"95 % interval over seeds and days (Student's t below {ENOUGH}, none below {FEWEST}, else bootstrap)"
 """What figures and tables say of theirs."""
 
 
@@ -26,7 +29,7 @@ class Interval:
 
     Attributes:
         value: The mean or the difference.
-        low: Lower end; NaN when there is one value only.
+        low: Lower end; NaN when there are fewer than `FEWEST` seeds and days.
         high: Upper end.
         how: What the interval is and how many seeds and days stand behind it, for a caption.
     """
@@ -56,17 +59,17 @@ def interval(
         columns: What a column is.
 
     Returns:
-        Student's interval (`t_interval`) where any of the numbers of seeds and days that are over 1 is below `ENOUGH`;
-        otherwise the percentile bootstrap.
+        No interval where neither seeds nor days are at least `FEWEST`; Student's (`t_interval`) where any of the
+        numbers of seeds and days that are over 1 is below `ENOUGH`; otherwise the percentile bootstrap.
     """
     matrices = [np.atleast_2d(np.asarray(m, dtype=float)) for m in (first, second) if m is not None]
     shapes = [m.shape for m in matrices]
     is_small = min([n for shape in shapes for n in shape if n > 1], default=1) < ENOUGH
     seeds = " and ".join(dict.fromkeys(_count(n, rows) for n, _ in shapes))
     units = f"n = {seeds}, {_count(shapes[0][1], columns)}"
-    if all(shape == (1, 1) for shape in shapes):
-        value, low, high = t_interval(*matrices, level=level)
-        return Interval(value, low, high, f"no interval, {units}")
+    if max(n for shape in shapes for n in shape) < FEWEST:
+        value, _, _ = t_interval(*matrices, level=level)
+        return Interval(value, float("nan"), float("nan"), f"no interval, {units}")
     if is_small:
         return Interval(*t_interval(*matrices, level=level), f"{level:.0%} Student t interval, {units}")
     make = bootstrap_ci if second is None else paired_difference_ci

@@ -265,6 +265,12 @@ def listing(items: Iterable[str]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
 
 
+def signed(mean: float, low: float, high: float, digits: int = 2, unit: str = "") -> str:
+    """Write a difference with its interval, if it has one: `+0.03 points [+0.01, +0.06]`."""
+    between = "" if low != low else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return f"{mean:+.{digits}f}{unit}{between}"
+
+
 @dataclass(frozen=True)
 class Answer:
     """The answer to a notebook's question, computed from the records, in a box of its own."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from amarl_core.intervals import BAND
-from amarl_core.look import Answer, Table, clock, method_name, service_name, with_interval
+from amarl_core.look import Answer, Table, clock, method_name, service_name, signed, with_interval
 from amarl_core.plots import interval
 from amarl_core.records import (
     METHODS,
@@ -100,11 +100,7 @@ def gather(study: Study) -> Evidence:
 
 def interval_text(matrix: np.ndarray, digits: int = 2, sign: bool = False) -> str:
     mean, low, high = interval(matrix)
-    if matrix.size == 1:
-        return f"{mean:+.{digits}f}" if sign else f"{mean:.{digits}f}"
-    if sign:
-        return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return with_interval(mean, low, high, digits)
+    return (signed if sign else with_interval)(mean, low, high, digits)
 
 
 def table_1(evidence: Evidence) -> Table:

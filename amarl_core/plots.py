@@ -25,6 +25,7 @@ from amarl_core.look import (
     method_name,
     new_figure,
     service_name,
+    signed,
 )
 from amarl_core.records import METHODS, gos, gos_by_day, window_gos
 
@@ -100,7 +101,7 @@ def _draw_rules(axes: Axes, baselines: pd.DataFrame) -> None:
 
 def _difference(outcomes: pd.DataFrame) -> str:
     gain, low, high = interval(gos_by_day(outcomes, "amarl") - gos_by_day(outcomes, "sarl"))
-    return f"AMARL {gain:+.2f} points [{low:+.2f}, {high:+.2f}] against SARL"
+    return f"AMARL {signed(gain, low, high, unit=' points')} against SARL"
 
 
 def _when_lowest(lowest: dict[str, tuple[int, float]]) -> str:

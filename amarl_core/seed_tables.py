@@ -8,7 +8,7 @@ import pandas as pd
 
 from amarl_core.errors import RunError
 from amarl_core.findings import compare
-from amarl_core.look import Note, Table, listing, method_name, with_interval
+from amarl_core.look import Note, Table, listing, method_name, signed, with_interval
 from amarl_core.studies import outcomes, read_study
 
 STUDY = "seeds"
@@ -71,7 +71,7 @@ def seeds_table(root: Path) -> Table | Note:
         for against in AGAINST:
             less = found["minus"][against].get(policy)
             row[f"minus {method_name(against)}, points"] = (
-                "" if less is None else f"{less['mean']:+.3f} [{less['ci95'][0]:+.3f}, {less['ci95'][1]:+.3f}]"
+                "" if less is None else signed(less["mean"], *less["ci95"], digits=3)
             )
         less = found["minus"][AGAINST[0]].get(policy)
         row["better than SARL"] = (

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from amarl_core.intervals import BAND
-from amarl_core.look import Table, listing, method_name
+from amarl_core.look import Table, listing, method_name, signed
 from amarl_core.paper import PAPER_GOS, PAPER_TEST_S, PAPER_TRAIN_S, Evidence
 from amarl_core.plots import interval
 from amarl_core.records import seconds_to_paper
@@ -77,7 +77,7 @@ def targets(evidence: Evidence) -> list[Target]:
             "GoS of AMARL minus SARL (points)",
             "-0.30",
             "+0.67",
-            f"{gain:+.2f} [{low:+.2f}, {high:+.2f}]",
+            signed(gain, low, high),
             gain >= -0.3,
             gain >= 0.67,
         ),
@@ -85,7 +85,7 @@ def targets(evidence: Evidence) -> list[Target]:
             "GoS of AMARL minus shortest feasible path (points)",
             "+1.00",
             "above the best rule",
-            f"{over_spf:+.2f}; minus {method_name(best)} {over_best:+.2f} [{best_low:+.2f}, {best_high:+.2f}]",
+            f"{over_spf:+.2f}; minus {method_name(best)} {signed(over_best, best_low, best_high)}",
             over_spf >= 1.0,
             best_low > 0,
         ),
@@ -140,8 +140,7 @@ def verdict(evidence: Evidence) -> str:
     missed = [t.figure for t in targets(evidence) if not t.meets_must]
     violations = int(evidence.audits["violations"].sum())
     sentences = [
-        f"{quality}: {gain:+.2f} points [{low:+.2f}, {high:+.2f}] (paper "
-        f"{PAPER_GOS['amarl'] - PAPER_GOS['sarl']:+.2f}).",
+        f"{quality}: {signed(gain, low, high, unit=' points')} (paper {PAPER_GOS['amarl'] - PAPER_GOS['sarl']:+.2f}).",
         f"It trains in {train:.2f} of SARL's wall-clock (paper "
         f"{PAPER_TRAIN_S['amarl'] / PAPER_TRAIN_S['sarl']:.2f}) and "
         f"tests in {test:.2f} (paper {PAPER_TEST_S['amarl'] / PAPER_TEST_S['sarl']:.2f}).",

@@ -94,3 +94,12 @@ def test_equal_values_have_an_interval_of_no_width():
 def test_other_days_are_refused():
     with pytest.raises(ValueError, match="7 days against 6"):
         t_interval(A, B[:6])
+
+
+def test_two_values_have_no_interval_and_three_have_one():
+    """With one degree of freedom Student's interval of a share of 98 % reaches from 87 to 109."""
+    for shape in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        found = interval(np.arange(np.prod(shape), dtype=float).reshape(shape))
+        assert np.isnan([found.low, found.high]).all() and found.how.startswith("no interval, n = ")
+        assert found.value == (np.prod(shape) - 1) / 2
+    assert interval(np.array([[1.0, 2.0, 3.0]])).low < 2 < interval(np.array([[1.0], [2.0], [3.0]])).high

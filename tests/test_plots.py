@@ -178,6 +178,11 @@ def test_intervals_hold_the_mean_and_one_value_has_none():
     assert mean == 98.0 and np.isnan(low) and np.isnan(high)
 
 
+def test_a_difference_without_an_interval_has_no_brackets():
+    assert look.signed(0.025, -0.01, 0.06, unit=" points") == "+0.03 points [-0.01, +0.06]"
+    assert look.signed(0.025, float("nan"), float("nan"), digits=3) == "+0.025"
+
+
 def test_a_sentence_has_no_markup_but_code_between_backticks():
     assert look.prose("<b> & `a < b` of `x`") == "&lt;b&gt; &amp; <code>a &lt; b</code> of <code>x</code>"
 
