@@ -60,8 +60,8 @@ def test_differences_are_paired_by_day_and_in_points(found, tmp_path):
 def test_the_caption_says_from_whom_amarl_can_be_told_apart(found, tmp_path, change, said):
     found.loc[found["policy"] == "amarl", "gos"] += change(np.random.default_rng(1))
     table = seeds_table(tmp_path)
-    assert isinstance(table, Table) and said in table.caption and "all 220 served days audited" in table.caption
-    assert len(table.frame) == 4 and set(table.frame["violations"]) == {"0"}
+    assert isinstance(table, Table) and said in table.caption and "; 0 violations in 220 audited days" in table.caption
+    assert len(table.frame) == 4
 
 
 def test_a_study_that_is_not_whole_shows_no_figure(monkeypatch, tmp_path):
