@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_actors import AFTER_THE_LAST_UPDATE
 from test_agents import WALL_CLOCK, same_weights
 from test_rollout import stop_soon
 
@@ -195,8 +197,11 @@ def test_agents_in_threads_lose_nothing_and_serve_nothing_twice(toy, tmp_path, m
     report = audit(toy, decisions, run.simulation.ledger(), trace, "free")
     assert report.ok, report.summary()
     last = run.progress.groupby("agent")[["requests", "steps"]].max().sum()
-    assert run.timing["requests"] == last["requests"] == len(trace)
-    assert run.timing["env_steps"] == sum({id(m): m.num_timesteps for m in run.models}.values()) == last["steps"]
+    assert run.timing["requests"] == len(trace)
+    assert 0 <= len(trace) - last["requests"] < AFTER_THE_LAST_UPDATE
+    learned = sum({id(m): m.num_timesteps for m in run.models}.values())
+    # a last rollout of one decision teaches nothing, and how rollouts fall depends on the order of threads
+    assert all(0 <= run.timing["env_steps"] - steps <= 8 for steps in (learned, last["steps"]))
 
 
 def test_what_the_parts_took_adds_up(toy, tmp_path):
@@ -261,7 +266,12 @@ def test_resume_false_begins_anew(toy, stopped):
 def test_a_damaged_checkpoint_is_an_error_that_names_the_remedy(toy, stopped):
     for name in ("state-1.npz", "served-1.npz"):
         whole = (stopped / "checkpoint" / name).read_bytes()
-        middle = len(whole) // 2
+        with zipfile.ZipFile(stopped / "checkpoint" / name) as archive:
+            largest = max(archive.infolist(), key=lambda member: member.compress_size)
+        middle = (
+            largest.header_offset + largest.compress_size // 2 + 100
+        )  # of data: a header has bytes that say nothing
+        assert largest.compress_size > 400
         for bad in (whole[:middle], whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]):
             (stopped / "checkpoint" / name).write_bytes(bad)
             with pytest.raises(RunError, match="damaged.*resume=False"):
