@@ -268,9 +268,8 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_remedy(toy, stopped):
         whole = (stopped / "checkpoint" / name).read_bytes()
         with zipfile.ZipFile(stopped / "checkpoint" / name) as archive:
             largest = max(archive.infolist(), key=lambda member: member.compress_size)
-        middle = (
-            largest.header_offset + largest.compress_size // 2 + 100
-        )  # of data: a header has bytes that say nothing
+        # of data: a header has bytes that say nothing
+        middle = largest.header_offset + largest.compress_size // 2 + 100
         assert largest.compress_size > 400
         for bad in (whole[:middle], whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]):
             (stopped / "checkpoint" / name).write_bytes(bad)
