@@ -198,10 +198,11 @@ def test_agents_in_threads_lose_nothing_and_serve_nothing_twice(toy, tmp_path, m
     assert report.ok, report.summary()
     last = run.progress.groupby("agent")[["requests", "steps"]].max().sum()
     assert run.timing["requests"] == len(trace)
+    assert sum({id(m): m.num_timesteps for m in run.models}.values()) == last["steps"]
+    # a last rollout of one decision teaches nothing and leaves no row, and rollouts fall as the threads race
     assert 0 <= len(trace) - last["requests"] < AFTER_THE_LAST_UPDATE
-    learned = sum({id(m): m.num_timesteps for m in run.models}.values())
-    # a last rollout of one decision teaches nothing, and how rollouts fall depends on the order of threads
-    assert all(0 <= run.timing["env_steps"] - steps <= 8 for steps in (learned, last["steps"]))
+    n_actors = sum(entry["actors"] for entry in run.timing["by_agent"].values())
+    assert 0 <= run.timing["env_steps"] - last["steps"] <= n_actors
 
 
 def test_what_the_parts_took_adds_up(toy, tmp_path):

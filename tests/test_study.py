@@ -270,11 +270,16 @@ def test_the_paper_comes_first_and_its_pages_once(done, tmp_path, monkeypatch):
 
     monkeypatch.setattr(study, "_together", pretend)
     before = read_json(folder / "study.json")["seconds"]
+
+    def show(place):
+        shown.append((place, list(steps)))
+        time.sleep(1.0)
+
     with pytest.raises(RunError, match="switched off"):
-        run_study("smoke", root=tmp_path, at_paper=lambda place: shown.append((place, list(steps))))
+        run_study("smoke", root=tmp_path, at_paper=show)
     assert shown == [(folder.resolve(), ["duel", "test"])] and steps[-1] == "masks"
     stopped = read_json(folder / "study.json")
-    assert before < stopped["seconds_to_paper"] <= stopped["seconds"]
+    assert before < stopped["seconds_to_paper"] <= stopped["seconds"] < stopped["seconds_to_paper"] + 1.0
     steps.clear()
     monkeypatch.setattr(study, "_together", lambda named: steps.extend(step for step, *_ in named))
     run_study("smoke", root=tmp_path, at_paper=no_processes)
